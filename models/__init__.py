@@ -1,0 +1,35 @@
+"""Tables and the values they hold; importing any of it registers every table, so that foreign keys resolve."""
+
+from models import (
+    access,
+    alerts,
+    audit,
+    destinations,
+    events,
+    executions,
+    lineage,
+    pipelines,
+    quality,
+    reports,
+    schemas,
+    sources,
+    streams,
+    work,
+)
+
+__all__ = [
+    "access",
+    "alerts",
+    "audit",
+    "destinations",
+    "events",
+    "executions",
+    "lineage",
+    "pipelines",
+    "quality",
+    "reports",
+    "schemas",
+    "sources",
+    "streams",
+    "work",
+]

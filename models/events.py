@@ -1,0 +1,57 @@
+"""The events of executions: a gapless sequence each, kept in daily partitions."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, Text, Uuid
+from sqlmodel import Field
+
+from models.base import Table
+from models.fields import Document, JsonObject, Moment, server
+
+
+class ExecutionEvent(Table, table=True):
+    """Something that happened in an execution; never changed, dropped with its day.
+
+    `seq` is gapless within the execution. Across executions, read `(transaction_id, position)` after a cursor and
+    below `wedsync.event_horizon()`: what commits later always comes later, so that such a cursor skips nothing.
+    No foreign key ties it to its execution: it would be checked for every event, and days are dropped whole.
+    """
+
+    __tablename__ = "execution_events"
+    __table_args__ = (
+        Index("idx_execution_events_execution", "execution_id", "seq"),
+        Index("idx_execution_events_position", "position"),
+        Index("idx_execution_events_committed", "transaction_id", "position"),
+        {"postgresql_partition_by": "RANGE (recorded_at)"},
+    )
+
+    recorded_at: datetime = Field(
+        default=None,
+        primary_key=True,
+        sa_type=Moment,
+        sa_column_kwargs=server("clock_timestamp()"),
+    )
+    execution_id: UUID = Field(primary_key=True, sa_type=Uuid)
+    seq: int = Field(
+        primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False}
+    )
+    position: int = Field(
+        default=None,
+        nullable=False,
+        sa_type=BigInteger,
+        sa_column_kwargs=server("nextval('wedsync.execution_event_position')"),
+    )
+    transaction_id: int = Field(
+        default=None,
+        nullable=False,
+        sa_type=BigInteger,
+        sa_column_kwargs=server("(pg_current_xact_id()::text)::bigint"),
+    )
+    kind: str = Field(sa_type=Text)
+    step_name: str | None = Field(default=None, sa_type=Text)
+    payload: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )

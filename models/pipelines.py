@@ -1,0 +1,229 @@
+"""Pipelines, their immutable versions and their steps."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+from uuid import UUID
+
+from pydantic import Field as Limited
+from pydantic import model_validator
+from sqlalchemy import Index, Text, UniqueConstraint, Uuid
+from sqlmodel import Field
+
+from models.base import ChangingEntity, Entity
+from models.fields import (
+    Choice,
+    Document,
+    Json,
+    JsonObject,
+    Moment,
+    StrictModel,
+    one_of,
+    server,
+)
+
+
+class PipelineType(StrEnum):
+    """What a pipeline is for: `etl` loads, `streaming` owns a processor, `reporting` ends in a report, `sync` mirrors."""
+
+    ETL = "etl"
+    STREAMING = "streaming"
+    REPORTING = "reporting"
+    SYNC = "sync"
+
+
+class StepType(StrEnum):
+    """The part a step plays."""
+
+    EXTRACT = "extract"
+    TRANSFORM = "transform"
+    LOAD = "load"
+    VALIDATE = "validate"
+    NOTIFY = "notify"
+
+
+class RetryClass(StrEnum):
+    """Which failures a retry policy repeats."""
+
+    RETRYABLE = "retryable"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+
+
+class QualityAction(StrEnum):
+    """What a failed quality check does to its pipeline."""
+
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+class RetryPolicy(StrictModel):
+    """How often and after which pause a failed step runs again; seconds; `jitter` is the share of the pause drawn."""
+
+    max_attempts: int = Limited(default=3, ge=1, le=100)
+    initial_seconds: float = Limited(default=1.0, ge=0, le=3600)
+    multiplier: float = Limited(default=2.0, ge=1, le=100)
+    max_seconds: float = Limited(default=60.0, ge=0, le=86_400)
+    jitter: float = Limited(default=0.1, ge=0, le=1)
+    retry_on: tuple[RetryClass, ...] = tuple(RetryClass)
+
+    @model_validator(mode="after")
+    def _pauses_grow(self) -> "RetryPolicy":
+        if self.max_seconds < self.initial_seconds:
+            raise ValueError("max_seconds must not be less than initial_seconds")
+        return self
+
+
+class CronSchedule(StrictModel):
+    """Runs when a cron expression says so, in a time zone."""
+
+    type: Literal["cron"]
+    expression: str = Limited(min_length=9, max_length=200)
+    timezone: str = "UTC"
+
+
+class IntervalSchedule(StrictModel):
+    """Runs every so often; `expression` is a duration such as `15m`, `4h` or `1d`."""
+
+    type: Literal["interval"]
+    expression: str = Limited(pattern=r"^[1-9][0-9]*[smhdw]$")
+    timezone: str = "UTC"
+
+
+class EventSchedule(StrictModel):
+    """Runs when an event of that name arrives."""
+
+    type: Literal["event"]
+    expression: str = Limited(min_length=1, max_length=200)
+    timezone: str | None = None
+
+
+ScheduleConfig: TypeAlias = Annotated[
+    CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")
+]
+"""When something runs, tagged by `type`."""
+
+
+class QualityCheckRef(StrictModel):
+    """A quality rule that a pipeline's rows must pass, by id or name; `threshold` is a pass rate of 0-100 %."""
+
+    rule_id: str = Limited(min_length=1)
+    threshold: float = Limited(ge=0, le=100)
+    action: QualityAction
+
+
+class AlertConfig(StrictModel):
+    """Which of a pipeline's misfortunes are told, and where."""
+
+    on_failure: bool = True
+    on_quality_issues: bool = True
+    notification_channels: tuple[str, ...] = ()
+
+
+class DataPipeline(ChangingEntity, table=True):
+    """A pipeline; its JSON columns are projections of the newest version's document, in the simple form of WS-269.
+
+    An archived pipeline has `archived_at` and the name `<name>~archived~<8 hex>`, so that its name is free again.
+    """
+
+    __tablename__ = "data_pipelines"
+    __table_args__ = (one_of("pipeline_type", PipelineType),)
+
+    pipeline_name: str = Field(sa_type=Text, unique=True)
+    pipeline_type: PipelineType = Field(sa_type=Choice(PipelineType))
+    description: str | None = Field(default=None, sa_type=Text)
+    source_config: JsonObject = Field(sa_type=Document(JsonObject))
+    destination_config: JsonObject = Field(sa_type=Document(JsonObject))
+    transformation_config: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )
+    schedule_config: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )
+    retry_policy: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )
+    quality_checks: list[Json] = Field(
+        default_factory=list,
+        sa_type=Document(list[Json]),
+        sa_column_kwargs=server("'[]'"),
+    )
+    alert_config: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )
+    tags: list[str] = Field(
+        default_factory=list,
+        sa_type=Document(list[str]),
+        sa_column_kwargs=server("'[]'"),
+    )
+    is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
+    is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
+    version: int = Field(default=0, sa_column_kwargs=server("0"))
+    archived_at: datetime | None = Field(default=None, sa_type=Moment)
+    created_by: UUID | None = Field(
+        default=None, foreign_key="auth.users.id", sa_type=Uuid
+    )
+
+
+class PipelineVersion(Entity, table=True):
+    """What a pipeline was at one save: the document as it was written, and the plan compiled from it. Never changed."""
+
+    __tablename__ = "pipeline_versions"
+    __table_args__ = (UniqueConstraint("pipeline_id", "version"),)
+
+    pipeline_id: UUID = Field(
+        foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid
+    )
+    version: int
+    document: JsonObject = Field(sa_type=Document(JsonObject))
+    fingerprint: str = Field(sa_type=Text)
+    plan: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
+    difference: list[Json] = Field(
+        default_factory=list,
+        sa_type=Document(list[Json]),
+        sa_column_kwargs=server("'[]'"),
+    )
+    message: str | None = Field(default=None, sa_type=Text)
+    created_by: UUID | None = Field(
+        default=None, foreign_key="auth.users.id", sa_type=Uuid
+    )
+
+
+class PipelineStep(ChangingEntity, table=True):
+    """A step of the newest version in its explicit form; one that a later version dropped is disabled, not deleted."""
+
+    __tablename__ = "pipeline_steps"
+    __table_args__ = (
+        UniqueConstraint("pipeline_id", "step_name"),
+        one_of("step_type", StepType),
+        Index("idx_pipeline_steps_order", "pipeline_id", "step_order"),
+    )
+
+    pipeline_id: UUID = Field(
+        foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid
+    )
+    step_name: str = Field(sa_type=Text)
+    step_type: StepType = Field(sa_type=Choice(StepType))
+    kind: str | None = Field(default=None, sa_type=Text)
+    step_order: int
+    step_config: JsonObject = Field(sa_type=Document(JsonObject))
+    depends_on: list[str] = Field(
+        default_factory=list,
+        sa_type=Document(list[str]),
+        sa_column_kwargs=server("'[]'"),
+    )
+    parallel_execution: bool = Field(default=False, sa_column_kwargs=server("false"))
+    timeout_minutes: int = Field(default=60, sa_column_kwargs=server("60"))
+    retry_attempts: int = Field(default=3, sa_column_kwargs=server("3"))
+    critical: bool = Field(default=True, sa_column_kwargs=server("true"))
+    is_enabled: bool = Field(default=True, sa_column_kwargs=server("true"))

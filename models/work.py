@@ -1,0 +1,85 @@
+"""Work to be claimed by whoever is free, and the leases that say who holds what."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, Text, Uuid, text
+from sqlmodel import Field
+
+from models.access import Role
+from models.base import Entity, Table
+from models.fields import Choice, Document, JsonObject, Moment, one_of, server
+
+
+class WorkState(StrEnum):
+    """Where an item of work stands."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WorkItem(Entity, table=True):
+    """Something to be done: `kind` names who knows how, `subject` the row it is about."""
+
+    __tablename__ = "work_items"
+    __table_args__ = (
+        one_of("state", WorkState),
+        one_of("requested_role", Role),
+        Index(
+            "idx_work_items_claimable",
+            text("priority DESC"),
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "idx_work_items_lease",
+            "lease_expires_at",
+            postgresql_where=text("state = 'claimed'"),
+        ),
+        Index("idx_work_items_subject", "subject"),
+    )
+
+    kind: str = Field(sa_type=Text)
+    subject: UUID | None = Field(default=None, sa_type=Uuid)
+    payload: JsonObject = Field(
+        default_factory=dict,
+        sa_type=Document(JsonObject),
+        sa_column_kwargs=server("'{}'"),
+    )
+    pool: str = Field(
+        default="default", sa_type=Text, sa_column_kwargs=server("'default'")
+    )
+    priority: int = Field(default=0, sa_column_kwargs=server("0"))
+    state: WorkState = Field(
+        default=WorkState.QUEUED,
+        sa_type=Choice(WorkState),
+        sa_column_kwargs=server("'queued'"),
+    )
+    run_after: datetime = Field(
+        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
+    )
+    attempts: int = Field(default=0, sa_column_kwargs=server("0"))
+    holder: str | None = Field(default=None, sa_type=Text)
+    lease_expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    generation: int = Field(default=0, sa_column_kwargs=server("0"))
+    result: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
+    error: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
+    requested_by: UUID | None = Field(default=None, sa_type=Uuid)
+    requested_role: Role | None = Field(default=None, sa_type=Choice(Role))
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Lease(Table, table=True):
+    """Who holds a name until when; a new holder raises `generation`, which fences the old one off."""
+
+    __tablename__ = "leases"
+
+    name: str = Field(primary_key=True, sa_type=Text)
+    holder: str = Field(sa_type=Text)
+    generation: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
+    acquired_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=Moment)
