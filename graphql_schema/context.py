@@ -1,0 +1,147 @@
+"""What a resolver may use: who asks, the parts of the process, and one transaction and loaders per operation."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias, TypeVar, cast
+
+import strawberry
+from runtime.bus import Bus
+from runtime.database import Database
+from runtime.settings import Settings
+from sqlalchemy.ext.asyncio import AsyncSession
+from strawberry.dataloader import DataLoader
+
+from models.access import Role
+from models.errors import DomainError, Unauthenticated
+from runtime.access.principal import Principal
+from runtime.access.sealing import Sealer
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Batch: TypeAlias = Callable[[AsyncSession, list[K]], Awaitable[Sequence[V]]]
+"""A query for many keys at once: the values in the order of the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the process that every operation shares."""
+
+    settings: Settings
+    database: Database
+    bus: Bus
+    sealer: Sealer
+
+
+@dataclass(slots=True)
+class Context:
+    """One operation: its principal, its read transaction, its loaders. `for_operation` gives the next one a fresh set.
+
+    Reads of one query share one transaction and take turns in it, because a connection answers one statement at a
+    time. Nothing awaited inside a `reading` block may read again, or it would wait for itself.
+    """
+
+    services: Services
+    principal: Principal | None = None
+    expires_at: datetime | None = None
+    request_id: str = ""
+    connection_params: dict[str, object] = field(default_factory=dict)
+    streaming: bool = False
+    deadline: asyncio.Timeout | None = field(default=None, repr=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+    _session: AsyncSession | None = field(default=None, repr=False)
+    _loaders: dict[Hashable, object] = field(default_factory=dict, repr=False)
+
+    def for_operation(self) -> "Context":
+        """The same principal with a transaction and loaders of its own: a WebSocket carries many operations."""
+        return Context(self.services, self.principal, self.expires_at, self.request_id, self.connection_params)
+
+    def become_stream(self) -> None:
+        """Go on for as long as the client listens: reads become short transactions and the time limit falls away."""
+        self.streaming = True
+        if self.deadline is not None:
+            self.deadline.reschedule(None)
+
+    @property
+    def role(self) -> Role | None:
+        """The role of whoever asks; None when nobody is signed in."""
+        return self.principal.role if self.principal else None
+
+    @property
+    def signed_in(self) -> Principal:
+        """Whoever asks; raises `Unauthenticated` when nobody is signed in."""
+        if self.principal is None:
+            raise Unauthenticated(
+                "nobody is signed in", hint="send `Authorization: Bearer <token>`; see `wedsync token`"
+            )
+        return self.principal
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """The operation's read transaction; in a subscription a short one of its own, so no stream holds one."""
+        if self.streaming:
+            async with self.services.database.transaction(self.signed_in) as session:
+                yield session
+            return
+        async with self._turn:
+            session = self._session
+            if session is None:
+                opening = self.services.database.transaction(self.signed_in)
+                session = self._session = await self._stack.enter_async_context(opening)
+            try:
+                yield session
+            except DomainError:
+                raise
+            except BaseException:
+                await self._discard()
+                raise
+
+    @asynccontextmanager
+    async def writing(self, *topics: str) -> AsyncIterator[AsyncSession]:
+        """A transaction of its own for one mutation field; `topics` are woken once it has committed."""
+        await self.close()
+        async with self.services.database.transaction(self.signed_in) as session:
+            yield session
+        for topic in topics:
+            await self.services.bus.publish(topic)
+
+    async def load(self, batch: Batch[K, V], key: K) -> V:
+        """The value of a key through the operation's loader of this query: one statement for all keys of a level."""
+        loader = cast("DataLoader[K, V] | None", self._loaders.get(batch))
+        if loader is None:
+            loader = DataLoader(load_fn=self._batching(batch))
+            self._loaders[batch] = loader
+        return await loader.load(key)
+
+    def _batching(self, batch: Batch[K, V]) -> Callable[[list[K]], Awaitable[Sequence[V]]]:
+        async def load(keys: list[K]) -> Sequence[V]:
+            async with self.reading() as session:
+                return await batch(session, keys)
+
+        return load
+
+    def forget(self) -> None:
+        """Drop what loaders remember, so that the next event of a stream is read anew."""
+        self._loaders.clear()
+
+    async def close(self) -> None:
+        """End the read transaction; what is read afterwards is read anew."""
+        self.forget()
+        async with self._turn:
+            self._session = None
+            stack, self._stack = self._stack, AsyncExitStack()
+            await stack.aclose()
+
+    async def _discard(self) -> None:
+        self._session = None
+        stack, self._stack = self._stack, AsyncExitStack()
+        error = RuntimeError("the read failed")
+        await stack.__aexit__(RuntimeError, error, None)
+
+
+Info: TypeAlias = strawberry.Info[Context, None]
+"""What a resolver gets: `info.context` is a `Context`."""

@@ -1,0 +1,44 @@
+"""Stops an operation before it runs: too heavy to parse or validate, or not permitted to whoever asks."""
+
+from collections.abc import Iterator
+from typing import cast
+
+from graphql import GraphQLError, NoSchemaIntrospectionCustomRule
+from strawberry.extensions import SchemaExtension
+from strawberry.types.graphql import OperationType
+
+from graphql_schema.context import Context
+from graphql_schema.limits import Limits, excess, weigh
+from graphql_schema.permissions import refusals
+
+
+class Guard(SchemaExtension):
+    """Applies limits and permissions before validation: validating may be what an attack aims at."""
+
+    def __init__(self, limits: Limits, *, introspection: bool) -> None:
+        self._limits = limits
+        self._introspection = introspection
+
+    def on_operation(self) -> Iterator[None]:
+        """Bound the parser."""
+        self.execution_context.parse_options["max_tokens"] = self._limits.tokens
+        if not self._introspection:
+            self.execution_context.validation_rules += (NoSchemaIntrospectionCustomRule,)
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Weigh the parsed document, then look at what each of its fields permits."""
+        running = self.execution_context
+        document = running.graphql_document
+        context = cast(Context, running.context)
+        if document is None:
+            yield
+            return
+        problem = excess(weigh(document, running.variables or {}), self._limits)
+        if problem is not None:
+            running.pre_execution_errors = [GraphQLError(problem.message, original_error=problem)]
+        else:
+            running.pre_execution_errors = refusals(running.schema, document, context.role) or None
+        if running.operation_type is OperationType.SUBSCRIPTION:
+            context.become_stream()
+        yield

@@ -1,0 +1,149 @@
+"""Assembles the schema: one Query, Mutation and Subscription class of a noun's module each, and how operations run."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema import Schema
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from graphql_schema.context import Context
+from graphql_schema.guards import Guard
+from graphql_schema.limits import Limits
+from graphql_schema.nodes import NodeQueries
+from graphql_schema.problems import MEMBERS, tell
+from graphql_schema.scalars import SCALARS
+from models.errors import Exhausted
+
+QUERIES: tuple[type, ...] = (NodeQueries,)
+MUTATIONS: tuple[type, ...] = ()
+SUBSCRIPTIONS: tuple[type, ...] = ()
+TYPES: tuple[type, ...] = MEMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a server allows; `seconds` is the longest that a query or mutation may take."""
+
+    limits: Limits = field(default_factory=Limits)
+    seconds: float = 30.0
+    introspection: bool = False
+
+
+class OperationSchema(Schema):
+    """Runs each operation with a context of its own and tells its errors; ends what it began however it ends."""
+
+    def __init__(self, options: Options, **parts: Any) -> None:
+        self.options = options
+        guard = lambda: Guard(options.limits, introspection=options.introspection)
+        config = StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not options.introspection)
+        super().__init__(config=config, extensions=[guard], **parts)
+
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        root_value: Any | None = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Run a query or mutation to its end within the time limit."""
+        context = cast(Context, context_value).for_operation()
+        try:
+            async with asyncio.timeout(self.options.seconds):
+                result = await super().execute(
+                    query,
+                    variable_values,
+                    context,
+                    root_value,
+                    operation_name,
+                    allowed_operation_types,
+                    operation_extensions,
+                )
+        except TimeoutError:
+            result = self._too_slow()
+        finally:
+            await context.close()
+        return self._told(result, context)
+
+    async def stream(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        root_value: Any | None = None,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """Run any operation and yield its results: one, or those of a subscription for as long as someone listens."""
+        context = cast(Context, context_value).for_operation()
+        results = await super().stream(
+            query,
+            variable_values,
+            context,
+            root_value,
+            operation_name,
+            operation_extensions,
+            allowed_operation_types,
+        )
+        return self._streamed(cast(AsyncGenerator[ExecutionResult, None], results), context)
+
+    async def _streamed(
+        self, results: AsyncGenerator[ExecutionResult, None], context: Context
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(None if context.streaming else self.options.seconds) as deadline:
+                        context.deadline = deadline
+                        result = await anext(results, None)
+                except TimeoutError:
+                    result = self._too_slow()
+                if result is None:
+                    return
+                context.forget()
+                yield self._told(result, context)
+        finally:
+            await results.aclose()
+            await context.close()
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
+        """Leave the logging to `tell`, which knows what was expected."""
+
+    def _too_slow(self) -> ExecutionResult:
+        problem = Exhausted(
+            f"the operation took more than {self.options.seconds:g} s and was stopped",
+            hint="ask for less at a time",
+            code="time_limit",
+        )
+        return ExecutionResult(data=None, errors=[GraphQLError(problem.message, original_error=problem)])
+
+    @staticmethod
+    def _told(result: ExecutionResult, context: Context) -> ExecutionResult:
+        if result.errors:
+            result.errors = [tell(error, context.request_id) for error in result.errors]
+        return result
+
+
+def _root(name: str, parts: tuple[type, ...], description: str) -> type | None:
+    """The root type that the classes of the nouns together make."""
+    return strawberry.type(type(name, parts, {"__doc__": description}), description=description) if parts else None
+
+
+def build_schema(options: Options = Options()) -> OperationSchema:
+    """The whole schema; the same for every server, whatever its options."""
+    return OperationSchema(
+        options,
+        query=_root("Query", QUERIES, "What can be read."),
+        mutation=_root("Mutation", MUTATIONS, "What can be changed; each answers its result or why there is none."),
+        subscription=_root("Subscription", SUBSCRIPTIONS, "What can be followed, without gap from a cursor."),
+        types=TYPES,
+    )

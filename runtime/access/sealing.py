@@ -1,0 +1,113 @@
+"""Seals secrets at rest: AES-256-GCM under a data key that a named key wraps, bound to the row and column they are of."""
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
+from models.errors import Invalid, Unavailable
+from models.fields import Envelope, Json
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+_WRAPPED_KEY: Final = b"wedsync data key"
+
+
+class Sealer:
+    """Seals with the first of its keys and opens what any of them sealed, so that keys can be rotated.
+
+    A key is 32 bytes; its id is derived from it. Shows only ids when printed.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        if not keys:
+            raise Invalid("there is no sealing key", hint="set WEDSYNC_SEALING_KEY", path="WEDSYNC_SEALING_KEY")
+        for key in keys.values():
+            if len(key) != KEY_BYTES:
+                hint = f"a sealing key is {KEY_BYTES} bytes in base64: `openssl rand -base64 {KEY_BYTES}`"
+                raise Invalid(f"a sealing key has {len(key)} bytes", hint=hint, path="WEDSYNC_SEALING_KEY")
+        self._keys = dict(keys)
+        self._current = next(iter(self._keys))
+
+    @classmethod
+    def of(cls, *keys: str | bytes) -> "Sealer":
+        """A sealer of keys in base64 (or raw); the first seals, the others only open."""
+        raw = [_decoded(key) if isinstance(key, str) else key for key in keys]
+        return cls({key_id(key): key for key in raw})
+
+    def __repr__(self) -> str:
+        return f"Sealer({', '.join(self._keys)})"
+
+    @property
+    def current(self) -> str:
+        """The id of the key that seals."""
+        return self._current
+
+    def seal(self, value: Json, row: UUID, column: str) -> Envelope:
+        """Seal a JSON value as the content of `column` of `row`; it opens nowhere else."""
+        data_key = AESGCM.generate_key(bit_length=8 * KEY_BYTES)
+        wrap_nonce, nonce = os.urandom(NONCE_BYTES), os.urandom(NONCE_BYTES)
+        wrapped = AESGCM(self._keys[self._current]).encrypt(wrap_nonce, data_key, _WRAPPED_KEY)
+        sealed = AESGCM(data_key).encrypt(nonce, orjson.dumps(value), _place(row, column))
+        return Envelope(
+            key_id=self._current,
+            nonce=_text(nonce),
+            ciphertext=_text(sealed),
+            wrapped_key=_text(wrap_nonce + wrapped),
+        )
+
+    def open(self, envelope: Envelope, row: UUID, column: str) -> Json:
+        """Open what `seal` made for the same row and column.
+
+        Raises `Unavailable` when the key is not among ours and `Invalid` when the envelope was changed or moved.
+        """
+        key = self._keys.get(envelope.key_id)
+        if key is None:
+            hint = "add the key it was sealed with to WEDSYNC_SEALING_KEY, after the current one"
+            raise Unavailable(f"the secret was sealed with the unknown key {envelope.key_id}", hint=hint, path=column)
+        try:
+            wrapped = _decoded(envelope.wrapped_key or "")
+            data_key = AESGCM(key).decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], _WRAPPED_KEY)
+            nonce, sealed = _decoded(envelope.nonce), _decoded(envelope.ciphertext)
+            return _loaded(AESGCM(data_key).decrypt(nonce, sealed, _place(row, column)))
+        except (InvalidTag, ValueError) as error:
+            hint = "enter the configuration again"
+            raise Invalid("the sealed secret was changed or belongs elsewhere", hint=hint, path=column) from error
+
+    def needs_resealing(self, envelope: Envelope) -> bool:
+        """Whether an older key than the current one sealed it."""
+        return envelope.key_id != self._current
+
+
+def key_id(key: bytes) -> str:
+    """The name of a key: the first eight hex digits of a hash, which tell nothing about it."""
+    digest = Hash(SHA256())
+    digest.update(b"wedsync key id" + key)
+    return digest.finalize().hex()[:8]
+
+
+def _place(row: UUID, column: str) -> bytes:
+    return row.bytes + column.encode()
+
+
+def _loaded(data: bytes) -> Json:
+    value: Json = orjson.loads(data)
+    return value
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise Invalid("is not base64", hint=f"`openssl rand -base64 {KEY_BYTES}` makes a key") from error
