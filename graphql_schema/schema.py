@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import strawberry
@@ -49,24 +50,14 @@ class OperationSchema(Schema):
         query: str | None,
         variable_values: dict[str, Any] | None = None,
         context_value: Any | None = None,
-        root_value: Any | None = None,
-        operation_name: str | None = None,
-        allowed_operation_types: Iterable[OperationType] | None = None,
-        operation_extensions: dict[str, Any] | None = None,
+        *others: Any,
+        **named: Any,
     ) -> ExecutionResult:
         """Run a query or mutation to its end within the time limit."""
         context = cast(Context, context_value).for_operation()
         try:
             async with asyncio.timeout(self.options.seconds):
-                result = await super().execute(
-                    query,
-                    variable_values,
-                    context,
-                    root_value,
-                    operation_name,
-                    allowed_operation_types,
-                    operation_extensions,
-                )
+                result = await super().execute(query, variable_values, context, *others, **named)
         except TimeoutError:
             result = self._too_slow()
         finally:
@@ -78,22 +69,12 @@ class OperationSchema(Schema):
         query: str | None,
         variable_values: dict[str, Any] | None = None,
         context_value: Any | None = None,
-        root_value: Any | None = None,
-        operation_name: str | None = None,
-        operation_extensions: dict[str, Any] | None = None,
-        allowed_operation_types: Iterable[OperationType] | None = None,
+        *others: Any,
+        **named: Any,
     ) -> AsyncGenerator[ExecutionResult, None]:
         """Run any operation and yield its results: one, or those of a subscription for as long as someone listens."""
         context = cast(Context, context_value).for_operation()
-        results = await super().stream(
-            query,
-            variable_values,
-            context,
-            root_value,
-            operation_name,
-            operation_extensions,
-            allowed_operation_types,
-        )
+        results = await super().stream(query, variable_values, context, *others, **named)
         return self._streamed(cast(AsyncGenerator[ExecutionResult, None], results), context)
 
     async def _streamed(
@@ -138,10 +119,10 @@ def _root(name: str, parts: tuple[type, ...], description: str) -> type | None:
     return strawberry.type(type(name, parts, {"__doc__": description}), description=description) if parts else None
 
 
-def build_schema(options: Options = Options()) -> OperationSchema:
+def build_schema(options: Options | None = None) -> OperationSchema:
     """The whole schema; the same for every server, whatever its options."""
     return OperationSchema(
-        options,
+        options or Options(),
         query=_root("Query", QUERIES, "What can be read."),
         mutation=_root("Mutation", MUTATIONS, "What can be changed; each answers its result or why there is none."),
         subscription=_root("Subscription", SUBSCRIPTIONS, "What can be followed, without gap from a cursor."),

@@ -7,6 +7,7 @@ from typing import Final
 from models.fields import Json, JsonObject
 
 HIDDEN: Final = "[hidden]"
+DIGITS_SHOWN: Final = 2
 
 _SECRET_KEY = re.compile(
     r"pass(word|wd|phrase)|secret|token|authorization|api_?key|private_?key|credential|cookie|^pwd$|^dsn$"
@@ -53,7 +54,7 @@ def mask_digits(number: str) -> str:
     shown: list[str] = []
     for letter in number:
         if letter.isalnum():
-            shown.append(letter if left <= 2 else "*")
+            shown.append(letter if left <= DIGITS_SHOWN else "*")
             left -= 1
         else:
             shown.append(letter)
