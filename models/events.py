@@ -1,6 +1,7 @@
 """The events of executions: a gapless sequence each, kept in daily partitions."""
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, Text, Uuid
@@ -8,6 +9,23 @@ from sqlmodel import Field
 
 from models.base import Table
 from models.fields import Document, JsonObject, Moment, server
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    EXECUTION_QUEUED = "execution_queued"
+    EXECUTION_STARTED = "execution_started"
+    EXECUTION_CANCELLING = "execution_cancelling"
+    EXECUTION_COMPLETED = "execution_completed"
+    EXECUTION_FAILED = "execution_failed"
+    EXECUTION_CANCELLED = "execution_cancelled"
+    STEP_STARTED = "step_started"
+    STEP_PROGRESS = "step_progress"
+    STEP_RETRYING = "step_retrying"
+    STEP_COMPLETED = "step_completed"
+    STEP_FAILED = "step_failed"
+    STEP_SKIPPED = "step_skipped"
 
 
 class ExecutionEvent(Table, table=True):
