@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias, TypeVar, cast
+from uuid import UUID
 
 import strawberry
 from runtime.bus import Bus
@@ -16,6 +17,8 @@ from strawberry.dataloader import DataLoader
 
 from models.access import Role
 from models.errors import DomainError, Unauthenticated
+from models.fields import Json
+from runtime.access.audit import Deed, record
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer
 
@@ -54,6 +57,7 @@ class Context:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
     _session: AsyncSession | None = field(default=None, repr=False)
+    _deeds: list[Deed] = field(default_factory=list, repr=False)
     _loaders: dict[Hashable, object] = field(default_factory=dict, repr=False)
 
     def for_operation(self) -> "Context":
@@ -86,6 +90,7 @@ class Context:
         if self.streaming:
             async with self.services.database.transaction(self.signed_in) as session:
                 yield session
+                await self._record(session)
             return
         async with self._turn:
             session = self._session
@@ -106,8 +111,13 @@ class Context:
         await self.close()
         async with self.services.database.transaction(self.signed_in) as session:
             yield session
+            await self._record(session)
         for topic in topics:
             await self.services.bus.publish(topic)
+
+    def note(self, action: str, entity_type: str, entity_id: UUID | str | None = None, **detail: Json) -> None:
+        """Have the audit log tell, at the end of the transaction, what whoever asks did or which data they read."""
+        self._deeds.append(Deed(action, entity_type, entity_id, detail))
 
     async def load(self, batch: Batch[K, V], key: K) -> V:
         """The value of a key through the operation's loader of this query: one statement for all keys of a level."""
@@ -132,9 +142,15 @@ class Context:
         """End the read transaction; what is read afterwards is read anew."""
         self.forget()
         async with self._turn:
+            if self._session is not None and self._deeds:
+                await self._record(self._session)
             self._session = None
             stack, self._stack = self._stack, AsyncExitStack()
             await stack.aclose()
+
+    async def _record(self, session: AsyncSession) -> None:
+        deeds, self._deeds = self._deeds, []
+        await record(session, self.signed_in, *deeds)
 
     async def _discard(self) -> None:
         self._session = None

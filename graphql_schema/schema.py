@@ -1,7 +1,7 @@
 """Assembles the schema: one Query, Mutation and Subscription class of a noun's module each, and how operations run."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -11,7 +11,6 @@ from graphql import GraphQLError
 from strawberry.schema import Schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
-from strawberry.types.graphql import OperationType
 
 from graphql_schema.context import Context
 from graphql_schema.guards import Guard
@@ -41,7 +40,7 @@ class OperationSchema(Schema):
 
     def __init__(self, options: Options, **parts: Any) -> None:
         self.options = options
-        guard = lambda: Guard(options.limits, introspection=options.introspection)
+        guard = partial(Guard, options.limits, introspection=options.introspection)
         config = StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not options.introspection)
         super().__init__(config=config, extensions=[guard], **parts)
 
