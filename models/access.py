@@ -37,6 +37,4 @@ class User(Table, table=True):
 
     id: UUID = Field(primary_key=True, sa_type=Uuid)
     email: str | None = None
-    created_at: datetime | None = Field(
-        default=None, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    created_at: datetime | None = Field(default=None, sa_type=Moment, sa_column_kwargs=server("now()"))

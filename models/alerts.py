@@ -161,9 +161,7 @@ class PipelineAlert(ChangingEntity, table=True):
         sa_column_kwargs=server("'medium'"),
     )
     is_enabled: bool = Field(default=True, sa_column_kwargs=server("true"))
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
 
 class AlertInstance(Entity, table=True):
@@ -179,12 +177,8 @@ class AlertInstance(Entity, table=True):
         Index("idx_alert_instances_execution", "pipeline_execution_id"),
     )
 
-    alert_id: UUID = Field(
-        foreign_key="pipeline_alerts.id", ondelete="CASCADE", sa_type=Uuid
-    )
-    pipeline_execution_id: UUID | None = Field(
-        default=None, foreign_key="pipeline_executions.id", sa_type=Uuid
-    )
+    alert_id: UUID = Field(foreign_key="pipeline_alerts.id", ondelete="CASCADE", sa_type=Uuid)
+    pipeline_execution_id: UUID | None = Field(default=None, foreign_key="pipeline_executions.id", sa_type=Uuid)
     triggered_at: datetime = Field(sa_type=Moment)
     resolved_at: datetime | None = Field(default=None, sa_type=Moment)
     status: AlertStatus = Field(
@@ -199,10 +193,6 @@ class AlertInstance(Entity, table=True):
         sa_type=Document(dict[str, NotificationStatus]),
         sa_column_kwargs=server("'{}'"),
     )
-    acknowledged_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
-    resolved_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    acknowledged_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
+    resolved_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
     resolution_notes: str | None = Field(default=None, sa_type=Text)

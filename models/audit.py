@@ -30,9 +30,7 @@ class AuditEntry(Table, table=True):
         sa_type=BigInteger,
         sa_column_kwargs={"autoincrement": False, "server_default": FetchedValue()},
     )
-    recorded_at: datetime = Field(
-        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    recorded_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
     actor: UUID | None = Field(default=None, sa_type=Uuid)
     actor_role: str = Field(sa_type=Text)
     action: str = Field(sa_type=Text)

@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import FetchedValue, Uuid
 from sqlmodel import Field, SQLModel
 
-from models.fields import Moment, server
+from models.fields import Moment, StrictModel, server
+
+__all__ = ["ChangingEntity", "Entity", "StrictModel", "Table"]
 
 
 class Table(SQLModel):
@@ -25,9 +27,7 @@ class Entity(Table):
         sa_type=Uuid,
         sa_column_kwargs=server("gen_random_uuid()"),
     )
-    created_at: datetime = Field(
-        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    created_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
 
 
 class ChangingEntity(Entity):

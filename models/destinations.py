@@ -148,18 +148,12 @@ class DataDestination(ChangingEntity, table=True):
     )
     last_health_check: datetime | None = Field(default=None, sa_type=Moment)
     archived_at: datetime | None = Field(default=None, sa_type=Moment)
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:
         columns = cls.__table__.columns  # type: ignore[attr-defined]
         return {
             "eager_defaults": True,
-            "properties": {
-                "connection_config": deferred(
-                    columns["connection_config"], raiseload=True
-                )
-            },
+            "properties": {"connection_config": deferred(columns["connection_config"], raiseload=True)},
         }

@@ -8,14 +8,15 @@ from sqlalchemy import BigInteger, Index, Text, Uuid
 from sqlmodel import Field
 
 from models.base import Table
-from models.fields import Document, JsonObject, Moment, server
+from models.fields import Choice, Document, JsonObject, Moment, one_of, server
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """What happened, to an execution or to one of its steps."""
 
     EXECUTION_QUEUED = "execution_queued"
     EXECUTION_STARTED = "execution_started"
+    EXECUTION_TAKEN_OVER = "execution_taken_over"
     EXECUTION_CANCELLING = "execution_cancelling"
     EXECUTION_COMPLETED = "execution_completed"
     EXECUTION_FAILED = "execution_failed"
@@ -26,6 +27,7 @@ class EventKind(StrEnum):
     STEP_COMPLETED = "step_completed"
     STEP_FAILED = "step_failed"
     STEP_SKIPPED = "step_skipped"
+    STEP_CANCELLED = "step_cancelled"
 
 
 class ExecutionEvent(Table, table=True):
@@ -38,6 +40,7 @@ class ExecutionEvent(Table, table=True):
 
     __tablename__ = "execution_events"
     __table_args__ = (
+        one_of("kind", EventKind),
         Index("idx_execution_events_execution", "execution_id", "seq"),
         Index("idx_execution_events_position", "position"),
         Index("idx_execution_events_committed", "transaction_id", "position"),
@@ -51,9 +54,7 @@ class ExecutionEvent(Table, table=True):
         sa_column_kwargs=server("clock_timestamp()"),
     )
     execution_id: UUID = Field(primary_key=True, sa_type=Uuid)
-    seq: int = Field(
-        primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False}
-    )
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     position: int = Field(
         default=None,
         nullable=False,
@@ -66,7 +67,7 @@ class ExecutionEvent(Table, table=True):
         sa_type=BigInteger,
         sa_column_kwargs=server("(pg_current_xact_id()::text)::bigint"),
     )
-    kind: str = Field(sa_type=Text)
+    kind: EventKind = Field(sa_type=Choice(EventKind))
     step_name: str | None = Field(default=None, sa_type=Text)
     payload: JsonObject = Field(
         default_factory=dict,

@@ -65,9 +65,7 @@ class ExecutionState(StrEnum):
     @property
     def status(self) -> ExecutionStatus:
         """The same in WS-269's words."""
-        return (
-            ExecutionStatus(self.value) if self.is_terminal else ExecutionStatus.RUNNING
-        )
+        return ExecutionStatus(self.value) if self.is_terminal else ExecutionStatus.RUNNING
 
 
 class StepStatus(StrEnum):
@@ -160,9 +158,7 @@ class PipelineExecution(Entity, table=True):
         ),
     )
 
-    pipeline_id: UUID = Field(
-        foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
     execution_id: str = Field(sa_type=Text, unique=True)
     execution_type: ExecutionType = Field(sa_type=Choice(ExecutionType))
     started_at: datetime = Field(sa_type=Moment)
@@ -172,21 +168,11 @@ class PipelineExecution(Entity, table=True):
         sa_type=Choice(ExecutionStatus),
         sa_column_kwargs=server("'running'"),
     )
-    records_processed: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
-    records_inserted: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
-    records_updated: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
-    records_deleted: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
-    records_failed: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
+    records_processed: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
+    records_inserted: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
+    records_updated: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
+    records_deleted: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
+    records_failed: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     data_quality_score: Decimal | None = Field(default=None, sa_type=Numeric)
     execution_context: ExecutionContext = Field(
         default_factory=ExecutionContext,
@@ -198,13 +184,9 @@ class PipelineExecution(Entity, table=True):
         sa_type=Document(PerformanceMetrics),
         sa_column_kwargs=server("'{}'"),
     )
-    error_details: ErrorDetails | None = Field(
-        default=None, sa_type=Document(ErrorDetails)
-    )
+    error_details: ErrorDetails | None = Field(default=None, sa_type=Document(ErrorDetails))
     logs_location: str | None = Field(default=None, sa_type=Text)
-    triggered_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    triggered_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
     state: ExecutionState = Field(
         default=ExecutionState.QUEUED,
         sa_type=Choice(ExecutionState),
@@ -214,9 +196,7 @@ class PipelineExecution(Entity, table=True):
     version: int | None = None
     dry_run: bool = Field(default=False, sa_column_kwargs=server("false"))
     idempotency_key: str | None = Field(default=None, sa_type=Text)
-    last_event_seq: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
+    last_event_seq: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     cancel_requested_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
@@ -232,12 +212,8 @@ class StepExecution(Entity, table=True):
         Index("idx_step_executions_step", "step_id"),
     )
 
-    pipeline_execution_id: UUID = Field(
-        foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid
-    )
-    step_id: UUID | None = Field(
-        default=None, foreign_key="pipeline_steps.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    pipeline_execution_id: UUID = Field(foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid)
+    step_id: UUID | None = Field(default=None, foreign_key="pipeline_steps.id", ondelete="CASCADE", sa_type=Uuid)
     step_name: str = Field(sa_type=Text)
     step_execution_id: str = Field(sa_type=Text)
     started_at: datetime = Field(sa_type=Moment)
@@ -255,14 +231,12 @@ class StepExecution(Entity, table=True):
     attempt: int = Field(default=1, sa_column_kwargs=server("1"))
     generation: int = Field(default=0, sa_column_kwargs=server("0"))
     records_in: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
-    records_out: int = Field(
-        default=0, sa_type=BigInteger, sa_column_kwargs=server("0")
-    )
+    records_out: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     processing_time_ms: int | None = None
     memory_usage_mb: int | None = None
     cpu_usage_percent: Decimal | None = Field(default=None, sa_type=Numeric)
-    input_data_sample: Json = Field(default=None, sa_type=Document(Json))
-    output_data_sample: Json = Field(default=None, sa_type=Document(Json))
+    input_data_sample: Json = Field(default=None, nullable=True, sa_type=Document(Json))
+    output_data_sample: Json = Field(default=None, nullable=True, sa_type=Document(Json))
     transformation_stats: JsonObject = Field(
         default_factory=dict,
         sa_type=Document(JsonObject),
@@ -288,15 +262,14 @@ class CommitLedger(Table, table=True):
     partition: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     rows: int = Field(sa_type=BigInteger)
     token: str | None = Field(default=None, sa_type=Text)
-    committed_at: datetime = Field(
-        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    committed_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
 
 
 class PipelineCursor(Table, table=True):
     """How far an incremental step has read; advanced by the execution that committed what it read."""
 
     __tablename__ = "pipeline_cursors"
+    __table_args__ = (Index("idx_pipeline_cursors_execution", "execution_id"),)
 
     pipeline_id: UUID = Field(
         primary_key=True,
@@ -312,6 +285,4 @@ class PipelineCursor(Table, table=True):
         ondelete="SET NULL",
         sa_type=Uuid,
     )
-    updated_at: datetime = Field(
-        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    updated_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))

@@ -49,33 +49,21 @@ class Moment(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse a moment without a zone: PostgreSQL would take it for the session's."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(
-                f"{value.isoformat()} has no time zone; give an aware datetime"
-            )
+            raise ValueError(f"{value.isoformat()} has no time zone; give an aware datetime")
         return value.astimezone(UTC)
 
-    def process_result_value(
-        self, value: datetime | None, dialect: Dialect
-    ) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Bring what PostgreSQL answered to UTC."""
         return None if value is None else value.astimezone(UTC)
 
-    def coerce_compared_value(
-        self, op: OperatorType | None, value: Any
-    ) -> TypeEngine[Any]:
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Let an interval be added to a moment, and a moment compared with one."""
-        return (
-            self
-            if isinstance(value, datetime)
-            else self.impl_instance.coerce_compared_value(op, value)
-        )
+        return self if isinstance(value, datetime) else self.impl_instance.coerce_compared_value(op, value)
 
 
 class Choice(TypeDecorator[E], Generic[E]):
@@ -126,9 +114,7 @@ class Document(TypeDecorator[T], Generic[T]):
         """Dump the model to JSON."""
         if value is None:
             return {} if self.empty_is_none else None
-        return self._adapter.dump_python(
-            value, mode="json", by_alias=True, exclude_none=True
-        )
+        return self._adapter.dump_python(value, mode="json", by_alias=True, exclude_none=True)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> T | None:
         """Read the model from JSON."""
@@ -136,9 +122,7 @@ class Document(TypeDecorator[T], Generic[T]):
             return None
         return self._adapter.validate_python(value, strict=False, extra="ignore")
 
-    def coerce_compared_value(
-        self, op: OperatorType | None, value: Any
-    ) -> TypeEngine[Any]:
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Let JSON operators take keys and paths."""
         return self.impl_instance.coerce_compared_value(op, value)
 

@@ -56,16 +56,10 @@ class DataLineage(ChangingEntity, table=True):
     target_dataset: str = Field(sa_type=Text)
     target_table: str | None = Field(default=None, sa_type=Text)
     target_column: str | None = Field(default=None, sa_type=Text)
-    transformation_type: LineageTransformation | None = Field(
-        default=None, sa_type=Choice(LineageTransformation)
-    )
+    transformation_type: LineageTransformation | None = Field(default=None, sa_type=Choice(LineageTransformation))
     transformation_logic: str | None = Field(default=None, sa_type=Text)
-    pipeline_id: UUID | None = Field(
-        default=None, foreign_key="data_pipelines.id", sa_type=Uuid
-    )
-    confidence_score: Decimal = Field(
-        default=Decimal("1.0"), sa_type=Numeric, sa_column_kwargs=server("1.0")
-    )
+    pipeline_id: UUID | None = Field(default=None, foreign_key="data_pipelines.id", sa_type=Uuid)
+    confidence_score: Decimal = Field(default=Decimal("1.0"), sa_type=Numeric, sa_column_kwargs=server("1.0"))
     impact_analysis: ImpactNote = Field(
         default_factory=ImpactNote,
         sa_type=Document(ImpactNote),

@@ -58,9 +58,7 @@ def parse(kind: TypeForm[T] | TypeAdapter[T], data: object, root: str = "") -> T
     try:
         encoded = to_json(data)
     except (PydanticSerializationError, ValueError) as error:
-        raise Invalid(
-            "holds a value that JSON cannot express", path=root or None
-        ) from error
+        raise Invalid("holds a value that JSON cannot express", path=root or None) from error
     try:
         return adapter.validate_json(encoded, strict=True)
     except ValidationError as error:
@@ -115,9 +113,7 @@ def _refuse_unstorable(value: object, path: str, depth: int) -> None:
             _refuse_unstorable(member, join_path(path, [index]), depth + 1)
 
 
-def _explain(
-    adapter: TypeAdapter[T], data: object, error: ValidationError, root: str
-) -> Invalid:
+def _explain(adapter: TypeAdapter[T], data: object, error: ValidationError, root: str) -> Invalid:
     problems: dict[str, tuple[list[str], str | None]] = {}
     shape = _Shape(adapter)
     for details in error.errors(include_url=False):
@@ -128,15 +124,10 @@ def _explain(
             messages.append(message)
     (path, (messages, hint)), *others = problems.items()
     message = ", or ".join(messages)
-    told = [
-        f"{other or 'the whole'}: {', or '.join(texts)}"
-        for other, (texts, _) in others[:OTHER_PROBLEMS_TOLD]
-    ]
+    told = [f"{other or 'the whole'}: {', or '.join(texts)}" for other, (texts, _) in others[:OTHER_PROBLEMS_TOLD]]
     if told:
         unsaid = len(others) - len(told)
-        message += (
-            "; also " + "; ".join(told) + (f"; and {unsaid} more" if unsaid else "")
-        )
+        message += "; also " + "; ".join(told) + (f"; and {unsaid} more" if unsaid else "")
     return Invalid(message, hint=hint, path=path or None)
 
 
@@ -162,9 +153,7 @@ def _path_of(details: ErrorDetails, data: object) -> list[PathItem]:
 def _holds(value: object, item: PathItem) -> bool:
     if isinstance(value, dict):
         return item in value
-    return (
-        isinstance(value, list | tuple) and isinstance(item, int) and item < len(value)
-    )
+    return isinstance(value, list | tuple) and isinstance(item, int) and item < len(value)
 
 
 def _is_tag(item: PathItem, rest: tuple[PathItem, ...], current: object) -> bool:
@@ -177,18 +166,14 @@ def _discriminator(details: ErrorDetails) -> str:
     return str(details.get("ctx", {}).get("discriminator", "type")).strip("'")
 
 
-def _describe(
-    details: ErrorDetails, items: list[PathItem], shape: "_Shape", data: object
-) -> tuple[str, str | None]:
+def _describe(details: ErrorDetails, items: list[PathItem], shape: "_Shape", data: object) -> tuple[str, str | None]:
     """What is wrong at a place, and what would be right there."""
     context = details.get("ctx", {})
     match details["type"]:
         case "missing":
             return "is required", None
         case "extra_forbidden":
-            return "is not a known key", _among(
-                str(items[-1]), shape.keys_at(items[:-1], data)
-            )
+            return "is not a known key", _among(str(items[-1]), shape.keys_at(items[:-1], data))
         case "union_tag_not_found":
             return "is required", _among("", shape.tags_at(items[:-1], data))
         case "union_tag_invalid":
@@ -220,11 +205,7 @@ def _among(wrong: str, allowed: list[str]) -> str | None:
 
 
 def _shown(value: object) -> str:
-    return (
-        repr(value)
-        if isinstance(value, str | int | float | bool) and len(repr(value)) <= 60
-        else _name_of(value)
-    )
+    return repr(value) if isinstance(value, str | int | float | bool) and len(repr(value)) <= 60 else _name_of(value)
 
 
 def _name_of(value: object) -> str:
@@ -260,9 +241,7 @@ class _Shape:
 
     def tags_at(self, items: list[PathItem], data: object) -> list[str]:
         """The tags that the tagged union at a place may have."""
-        return list(
-            _object(_object(self._at(items, data).get("discriminator")).get("mapping"))
-        )
+        return list(_object(_object(self._at(items, data).get("discriminator")).get("mapping")))
 
     def _at(self, items: list[PathItem], data: object) -> JsonObject:
         node = self._settle(self._root, data)
@@ -271,10 +250,7 @@ class _Shape:
             if isinstance(item, int):
                 node = _object(node.get("items"))
             else:
-                node = _object(
-                    _object(node.get("properties")).get(item)
-                    or node.get("additionalProperties")
-                )
+                node = _object(_object(node.get("properties")).get(item) or node.get("additionalProperties"))
             node = self._settle(node, data)
         return node
 
@@ -283,9 +259,7 @@ class _Shape:
         reference = node.get("$ref")
         if isinstance(reference, str):
             return self._settle(
-                _object(
-                    _object(self._root.get("$defs")).get(reference.rsplit("/", 1)[-1])
-                ),
+                _object(_object(self._root.get("$defs")).get(reference.rsplit("/", 1)[-1])),
                 data,
             )
         discriminator = _object(node.get("discriminator"))

@@ -100,9 +100,7 @@ class EventSchedule(StrictModel):
     timezone: str | None = None
 
 
-ScheduleConfig: TypeAlias = Annotated[
-    CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")
-]
+ScheduleConfig: TypeAlias = Annotated[CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")]
 """When something runs, tagged by `type`."""
 
 
@@ -170,9 +168,7 @@ class DataPipeline(ChangingEntity, table=True):
     is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
     version: int = Field(default=0, sa_column_kwargs=server("0"))
     archived_at: datetime | None = Field(default=None, sa_type=Moment)
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
 
 class PipelineVersion(Entity, table=True):
@@ -181,9 +177,7 @@ class PipelineVersion(Entity, table=True):
     __tablename__ = "pipeline_versions"
     __table_args__ = (UniqueConstraint("pipeline_id", "version"),)
 
-    pipeline_id: UUID = Field(
-        foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
     version: int
     document: JsonObject = Field(sa_type=Document(JsonObject))
     fingerprint: str = Field(sa_type=Text)
@@ -194,9 +188,7 @@ class PipelineVersion(Entity, table=True):
         sa_column_kwargs=server("'[]'"),
     )
     message: str | None = Field(default=None, sa_type=Text)
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
 
 class PipelineStep(ChangingEntity, table=True):
@@ -209,9 +201,7 @@ class PipelineStep(ChangingEntity, table=True):
         Index("idx_pipeline_steps_order", "pipeline_id", "step_order"),
     )
 
-    pipeline_id: UUID = Field(
-        foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
     step_name: str = Field(sa_type=Text)
     step_type: StepType = Field(sa_type=Choice(StepType))
     kind: str | None = Field(default=None, sa_type=Text)

@@ -111,9 +111,7 @@ class DataQualityRule(ChangingEntity, table=True):
     )
     alert_on_failure: bool = Field(default=True, sa_column_kwargs=server("true"))
     is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
 
 class DataQualityCheck(Entity, table=True):
@@ -133,9 +131,7 @@ class DataQualityCheck(Entity, table=True):
         ondelete="CASCADE",
         sa_type=Uuid,
     )
-    rule_id: UUID = Field(
-        foreign_key="data_quality_rules.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    rule_id: UUID = Field(foreign_key="data_quality_rules.id", ondelete="CASCADE", sa_type=Uuid)
     check_timestamp: datetime = Field(sa_type=Moment)
     records_checked: int = Field(sa_type=BigInteger)
     records_passed: int = Field(sa_type=BigInteger)
@@ -170,9 +166,7 @@ class QuarantinedRow(Entity, table=True):
         ),
     )
 
-    pipeline_execution_id: UUID = Field(
-        foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid
-    )
+    pipeline_execution_id: UUID = Field(foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid)
     step_name: str = Field(sa_type=Text)
     rule_id: UUID | None = Field(
         default=None,
@@ -188,7 +182,5 @@ class QuarantinedRow(Entity, table=True):
         sa_type=Choice(QuarantineStatus),
         sa_column_kwargs=server("'pending'"),
     )
-    reviewed_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    reviewed_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
     reviewed_at: datetime | None = Field(default=None, sa_type=Moment)

@@ -116,9 +116,7 @@ class EndpointData(StrictModel):
     refresh_strategy: RefreshStrategy
 
 
-ReportData: TypeAlias = Annotated[
-    TableData | QueryData | EndpointData, Limited(discriminator="source_type")
-]
+ReportData: TypeAlias = Annotated[TableData | QueryData | EndpointData, Limited(discriminator="source_type")]
 """Where data of a report comes from, tagged by `source_type`."""
 
 
@@ -148,9 +146,7 @@ class ReportConfig(StrictModel):
     filters: tuple[ReportFilter, ...] = ()
 
 
-ReportSchedule: TypeAlias = Annotated[
-    CronSchedule | IntervalSchedule, Limited(discriminator="type")
-]
+ReportSchedule: TypeAlias = Annotated[CronSchedule | IntervalSchedule, Limited(discriminator="type")]
 """When a report is made, tagged by `type`."""
 
 
@@ -226,6 +222,4 @@ class BiReport(ChangingEntity, table=True):
     is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
     last_generated: datetime | None = Field(default=None, sa_type=Moment)
     generation_duration_ms: int | None = None
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)

@@ -52,9 +52,7 @@ class SchemaDefinition(StrictModel):
         names = [column.name for column in self.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"columns must have distinct names; more than once: {', '.join(twice)}"
-            )
+            raise ValueError(f"columns must have distinct names; more than once: {', '.join(twice)}")
         unknown = sorted(set(self.primary_key) - set(names))
         if unknown:
             raise ValueError(f"primary_key names no column: {', '.join(unknown)}")
@@ -93,12 +91,8 @@ class SchemaVersion(Entity, table=True):
         one_of("compatibility_mode", CompatibilityMode),
     )
 
-    source_id: UUID | None = Field(
-        default=None, foreign_key="data_sources.id", sa_type=Uuid
-    )
-    destination_id: UUID | None = Field(
-        default=None, foreign_key="data_destinations.id", sa_type=Uuid
-    )
+    source_id: UUID | None = Field(default=None, foreign_key="data_sources.id", sa_type=Uuid)
+    destination_id: UUID | None = Field(default=None, foreign_key="data_destinations.id", sa_type=Uuid)
     dataset: str | None = Field(default=None, sa_type=Text)
     version_number: int
     schema_definition: SchemaDefinition = Field(sa_type=Document(SchemaDefinition))

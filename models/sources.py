@@ -103,9 +103,7 @@ class DataSource(ChangingEntity, table=True):
     )
     last_health_check: datetime | None = Field(default=None, sa_type=Moment)
     archived_at: datetime | None = Field(default=None, sa_type=Moment)
-    created_by: UUID | None = Field(
-        default=None, foreign_key="auth.users.id", sa_type=Uuid
-    )
+    created_by: UUID | None = Field(default=None, foreign_key="auth.users.id", sa_type=Uuid)
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:
@@ -113,7 +111,5 @@ class DataSource(ChangingEntity, table=True):
         sealed = ("connection_config", "authentication_config")
         return {
             "eager_defaults": True,
-            "properties": {
-                name: deferred(columns[name], raiseload=True) for name in sealed
-            },
+            "properties": {name: deferred(columns[name], raiseload=True) for name in sealed},
         }

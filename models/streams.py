@@ -77,9 +77,7 @@ class SessionWindow(StrictModel):
     allowed_lateness_seconds: float = Limited(default=0, ge=0)
 
 
-WindowingConfig: TypeAlias = Annotated[
-    TumblingWindow | SlidingWindow | SessionWindow, Limited(discriminator="type")
-]
+WindowingConfig: TypeAlias = Annotated[TumblingWindow | SlidingWindow | SessionWindow, Limited(discriminator="type")]
 """The windows of a stream, tagged by `type`."""
 
 
@@ -114,9 +112,7 @@ class SkipMessage(StrictModel):
     max_retries: int = Limited(default=0, ge=0, le=100)
 
 
-StreamErrorHandling: TypeAlias = Annotated[
-    RetryMessages | DeadLetter | SkipMessage, Limited(discriminator="strategy")
-]
+StreamErrorHandling: TypeAlias = Annotated[RetryMessages | DeadLetter | SkipMessage, Limited(discriminator="strategy")]
 """What becomes of a message that fails, tagged by `strategy`."""
 
 
@@ -133,9 +129,7 @@ class ScalingConfig(StrictModel):
         if self.max_instances < self.min_instances:
             raise ValueError("max_instances must not be less than min_instances")
         if self.scale_up_threshold < self.scale_down_threshold:
-            raise ValueError(
-                "scale_up_threshold must not be less than scale_down_threshold"
-            )
+            raise ValueError("scale_up_threshold must not be less than scale_down_threshold")
         return self
 
 

@@ -4,12 +4,12 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, Text, Uuid, text
+from sqlalchemy import BigInteger, FetchedValue, Index, Text, Uuid, text
 from sqlmodel import Field
 
 from models.access import Role
 from models.base import Entity, Table
-from models.fields import Choice, Document, JsonObject, Moment, one_of, server
+from models.fields import Choice, Document, Json, JsonObject, Moment, one_of, server
 
 
 class WorkState(StrEnum):
@@ -23,7 +23,10 @@ class WorkState(StrEnum):
 
 
 class WorkItem(Entity, table=True):
-    """Something to be done: `kind` names who knows how, `subject` the row it is about."""
+    """Something to be done: `kind` names who knows how, `subject` the row it is about.
+
+    People ask in their own name only: `requested_by` must be theirs, `requested_role` comes from their claims.
+    """
 
     __tablename__ = "work_items"
     __table_args__ = (
@@ -50,26 +53,24 @@ class WorkItem(Entity, table=True):
         sa_type=Document(JsonObject),
         sa_column_kwargs=server("'{}'"),
     )
-    pool: str = Field(
-        default="default", sa_type=Text, sa_column_kwargs=server("'default'")
-    )
+    pool: str = Field(default="default", sa_type=Text, sa_column_kwargs=server("'default'"))
     priority: int = Field(default=0, sa_column_kwargs=server("0"))
     state: WorkState = Field(
         default=WorkState.QUEUED,
         sa_type=Choice(WorkState),
         sa_column_kwargs=server("'queued'"),
     )
-    run_after: datetime = Field(
-        default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()")
-    )
+    run_after: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
     attempts: int = Field(default=0, sa_column_kwargs=server("0"))
     holder: str | None = Field(default=None, sa_type=Text)
     lease_expires_at: datetime | None = Field(default=None, sa_type=Moment)
     generation: int = Field(default=0, sa_column_kwargs=server("0"))
-    result: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
+    result: Json = Field(default=None, nullable=True, sa_type=Document(Json))
     error: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
     requested_by: UUID | None = Field(default=None, sa_type=Uuid)
-    requested_role: Role | None = Field(default=None, sa_type=Choice(Role))
+    requested_role: Role | None = Field(
+        default=None, sa_type=Choice(Role), sa_column_kwargs={"server_default": FetchedValue()}
+    )
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
 
 

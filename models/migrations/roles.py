@@ -39,24 +39,12 @@ async def prepare(connection: AsyncConnection, login_role: str) -> None:
 
 async def open_version_to(connection: AsyncConnection, login_role: str) -> None:
     """Let the login read which revision is applied, for readiness checks."""
-    await connection.execute(
-        text(f"GRANT USAGE ON SCHEMA wedsync TO {quoted(login_role)}")
-    )
-    await connection.execute(
-        text(f"GRANT SELECT ON wedsync.alembic_version TO {quoted(login_role)}")
-    )
+    await connection.execute(text(f"GRANT USAGE ON SCHEMA wedsync TO {quoted(login_role)}"))
+    await connection.execute(text(f"GRANT SELECT ON wedsync.alembic_version TO {quoted(login_role)}"))
 
 
 async def _require_version(connection: AsyncConnection) -> None:
-    version = (
-        int(
-            await connection.scalar(
-                text("SELECT current_setting('server_version_num')")
-            )
-            or 0
-        )
-        // 10_000
-    )
+    version = int(await connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if version < OLDEST_POSTGRES:
         raise Unavailable(
             f"PostgreSQL {version} is too old",
@@ -90,11 +78,7 @@ async def _missing_roles(connection: AsyncConnection, login_role: str) -> list[s
             {"names": [*GROUPS, login_role]},
         )
     )
-    statements = [
-        f"CREATE ROLE {quoted(name)} NOLOGIN NOINHERIT"
-        for name in GROUPS
-        if name not in known
-    ]
+    statements = [f"CREATE ROLE {quoted(name)} NOLOGIN NOINHERIT" for name in GROUPS if name not in known]
     if login_role not in known:
         statements.append(f"CREATE ROLE {quoted(login_role)} LOGIN NOINHERIT")
     for group in GROUPS:
@@ -135,10 +119,7 @@ async def _try(connection: AsyncConnection, statement: str) -> bool:
         $body$
     """
     await connection.exec_driver_sql(body)
-    return (
-        await connection.scalar(text("SELECT current_setting('wedsync.allowed')"))
-        == "yes"
-    )
+    return bool(await connection.scalar(text("SELECT current_setting('wedsync.allowed') = 'yes'")))
 
 
 async def _missing_rights(connection: AsyncConnection) -> list[str]:
@@ -184,7 +165,5 @@ async def _missing_rights(connection: AsyncConnection) -> list[str]:
     if not found.is_whole and not have.makes_in_auth:
         needed.append(f"GRANT CREATE ON SCHEMA auth TO {have.migrating}")
     if not (found.refers and found.looks_up):
-        needed.append(
-            f"GRANT SELECT (id), REFERENCES (id) ON auth.users TO {have.migrating}"
-        )
+        needed.append(f"GRANT SELECT (id), REFERENCES (id) ON auth.users TO {have.migrating}")
     return needed

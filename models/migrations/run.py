@@ -41,11 +41,7 @@ async def migrate(owner_url: str, *, login_role: str = LOGIN_ROLE) -> list[str]:
     engine = create_async_engine(owner_url, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "SELECT pg_advisory_xact_lock(hashtextextended('wedsync.migrate', 0))"
-                )
-            )
+            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('wedsync.migrate', 0))"))
             await prepare(connection, login_role)
             applied = await connection.run_sync(_upgrade)
             await open_version_to(connection, login_role)
@@ -74,16 +70,11 @@ def _upgrade(connection: Connection) -> list[str]:
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     script = ScriptDirectory.from_config(config)
-    return [
-        step.revision
-        for step in reversed(list(script.iterate_revisions("head", before or "base")))
-    ]
+    return [step.revision for step in reversed(list(script.iterate_revisions("head", before or "base")))]
 
 
 def _revision(connection: Connection) -> str | None:
-    context = MigrationContext.configure(
-        connection, opts={"version_table_schema": VERSION_SCHEMA}
-    )
+    context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_SCHEMA})
     return context.get_current_revision()
 
 

@@ -8,7 +8,14 @@ CREATE TABLE execution_events (
     execution_id UUID NOT NULL,
     seq BIGINT NOT NULL,
     recorded_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    kind TEXT NOT NULL,
+    kind TEXT NOT NULL
+        CONSTRAINT kind_is_known
+        CHECK (kind IN (
+            'execution_queued', 'execution_started', 'execution_taken_over', 'execution_cancelling',
+            'execution_completed', 'execution_failed', 'execution_cancelled',
+            'step_started', 'step_progress', 'step_retrying',
+            'step_completed', 'step_failed', 'step_skipped', 'step_cancelled'
+        )),
     step_name TEXT,
     payload JSONB NOT NULL DEFAULT '{}',
     PRIMARY KEY (recorded_at, execution_id, seq)

@@ -16,7 +16,7 @@ CREATE TABLE work_items (
     result JSONB,
     error JSONB,
     requested_by UUID,
-    requested_role TEXT
+    requested_role TEXT DEFAULT (auth.jwt() ->> 'role')
         CONSTRAINT requested_role_is_known
         CHECK (requested_role IN ('data_engineer', 'data_analyst', 'system_admin')),
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
