@@ -1,0 +1,151 @@
+"""DuckDB over Arrow, locked down: no files, no network, no extensions, capped memory and threads."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from models.errors import DomainError, RunError, Terminal
+from models.fields import Json
+
+Input = pa.Table | pa.RecordBatchReader
+
+_LOCKDOWN = """
+SET python_enable_replacements = false;
+SET autoinstall_known_extensions = false;
+SET autoload_known_extensions = false;
+SET enable_external_access = false;
+SET TimeZone = 'UTC';
+SET lock_configuration = true;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What one engine may use: threads, memory in MB, spill space in MB in `spill_folder`."""
+
+    threads: int = 2
+    memory_mb: int = 1024
+    spill_mb: int = 20_000
+    spill_folder: Path | None = None
+
+
+class Engine:
+    """One locked-down DuckDB database; queries see only the inputs they are given."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.limits = limits
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_mb}MB",
+            "max_temp_directory_size": f"{limits.spill_mb}MB",
+        }
+        if limits.spill_folder is not None:
+            limits.spill_folder.mkdir(parents=True, exist_ok=True)
+            config["temp_directory"] = str(limits.spill_folder)
+        self._database = duckdb.connect(config=config)
+        self._database.execute(_LOCKDOWN)
+
+    def close(self) -> None:
+        """Give back memory and spill files."""
+        self._database.close()
+
+    @contextmanager
+    def stream(
+        self,
+        sql: str,
+        inputs: Mapping[str, Input],
+        parameters: Mapping[str, Json] | None = None,
+        *,
+        batch_rows: int = 122_880,
+    ) -> Iterator[pa.RecordBatchReader]:
+        """The result of a query over the named inputs, in batches of at most `batch_rows` rows.
+
+        A typed error raised while an input is read comes out as it was; what DuckDB itself refuses comes out as
+        `Terminal` with the code `overflow`, `bad_value`, `bad_sql`, `memory_limit` or `engine`.
+        """
+        cursor, raised = self._database.cursor(), list[BaseException]()
+        try:
+            with _translated(raised):
+                for name, data in inputs.items():
+                    reader = data.to_reader() if isinstance(data, pa.Table) else data
+                    cursor.register(name, _remembering(reader, raised))
+                relation = cursor.sql(sql, params=dict(parameters) if parameters else None)
+                yield _checked(relation.to_arrow_reader(batch_rows), raised)
+        finally:
+            cursor.close()
+
+    def table(self, sql: str, inputs: Mapping[str, Input], parameters: Mapping[str, Json] | None = None) -> pa.Table:
+        """The whole result of a query, for results known to be small."""
+        with self.stream(sql, inputs, parameters) as reader:
+            return reader.read_all()
+
+
+def _remembering(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.RecordBatchReader:
+    """The same stream, which keeps the error that broke it: DuckDB would turn it into text."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+def _checked(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.RecordBatchReader:
+    """The same stream, whose errors are ours: whoever reads it (a driver, say) may turn them into text again."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except Exception as error:
+            failure = _typed(error, raised)
+            raised.append(failure)
+            raise failure from error
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+@contextmanager
+def _translated(raised: list[BaseException]) -> Iterator[None]:
+    try:
+        yield
+    except RunError:
+        raise
+    except (duckdb.Error, pa.ArrowException, DomainError, OSError) as error:
+        raise _typed(error, raised) from error
+
+
+def _typed(error: Exception, raised: list[BaseException]) -> BaseException:
+    """The typed error behind what a reader raised: the first one remembered, or DuckDB's own in our terms."""
+    first = next((one for one in raised if isinstance(one, DomainError)), None)
+    if first is not None:
+        return first
+    if isinstance(error, DomainError) or not isinstance(error, duckdb.Error | pa.ArrowException):
+        return error
+    return _terminal(error, str(error))
+
+
+_CODES: tuple[tuple[str, str, str], ...] = (
+    ("out of range", "overflow", "cast the column to a wider type, or filter the value out"),
+    ("overflow", "overflow", "cast the column to a wider type, or filter the value out"),
+    ("conversion error", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
+    ("could not convert", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
+    ("out of memory", "memory_limit", "give the step more memory, or aggregate fewer rows at once"),
+    ("binder error", "bad_sql", "check the column names against the step's input schema"),
+    ("catalog error", "bad_sql", "check the names of tables and functions"),
+    ("parser error", "bad_sql", "check the step's SQL"),
+)
+
+
+def _terminal(error: Exception, text: str) -> Terminal:
+    lowered = text.lower()
+    for mark, code, hint in _CODES:
+        if mark in lowered:
+            return Terminal(text, hint=hint, code=code)
+    return Terminal(text, hint="see the step's SQL with `wedsync plan`", code="engine")

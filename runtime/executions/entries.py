@@ -1,0 +1,142 @@
+"""What the states of tasks look like in the journal: a row and an event for each step, fused ones included."""
+
+import traceback
+from datetime import datetime
+from typing import assert_never
+
+from models.errors import DomainError
+from models.events import EventKind
+from models.executions import ExecutionState, StepState
+from models.fields import JsonObject
+from models.pipelines import RetryClass
+from runtime.access.mask import mask_text
+from runtime.executions.executor import WorkerLost
+from runtime.executions.journal import Ending, Entry, StepRow
+from runtime.executions.program import Member, TaskProgram
+from runtime.executions.state import (
+    BackingOff,
+    Failed,
+    Failure,
+    Running,
+    Skipped,
+    StepReport,
+    Stopped,
+    Succeeded,
+    TaskState,
+    Waiting,
+)
+
+ENDINGS = {
+    ExecutionState.COMPLETED: EventKind.EXECUTION_COMPLETED,
+    ExecutionState.FAILED: EventKind.EXECUTION_FAILED,
+    ExecutionState.CANCELLED: EventKind.EXECUTION_CANCELLED,
+}
+STACK_LIMIT = 8_000
+
+
+def failure_of(error: BaseException, program: TaskProgram) -> Failure:
+    """The failure that ended a task, at the member it names, else at the task's last one."""
+    named = error.path if isinstance(error, DomainError) else None
+    step = next((m.name for m in program.members if named and named.split(".")[0] == m.name), program.members[-1].name)
+    if isinstance(error, WorkerLost):
+        return Failure(
+            error_type="worker_lost",
+            message=str(error) or "the worker died while it ran the step",
+            hint="it ran out of memory or was killed; give the step more memory, or read less at once",
+            step=step,
+            retry_class=RetryClass.WORKER_LOST,
+        )
+    stack = "".join(traceback.format_exception(error))[-STACK_LIMIT:]
+    return Failure.of(error, step=step, stack=stack)
+
+
+def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: datetime) -> list[Entry]:
+    """The journal entries for a task that entered a state; `since` is when it last started."""
+    match state:
+        case Waiting() | Running():
+            return []
+        case Succeeded(attempt=attempt, report=report):
+            found = {step.step: step for step in report.steps}
+            return [_completed(found.get(m.name, StepReport(m.name)), attempt, since, now) for m in program.members]
+        case BackingOff(attempt=attempt, until=until, failure=failure):
+            row = _failed_row(program, failure, StepState.BACKING_OFF, attempt, since, None)
+            payload: JsonObject = {**_told(failure), "attempt": attempt, "retry_at": until.isoformat()}
+            return [Entry(EventKind.STEP_RETRYING, now, payload, row)]
+        case Failed(attempt=attempt, failure=failure):
+            return _failed(program, failure, attempt, (since, now))
+        case Skipped(reason=reason):
+            return [_not_run(m, StepState.SKIPPED, reason, 0, (since, now)) for m in program.members]
+        case Stopped(attempt=attempt):
+            return [_not_run(m, StepState.CANCELLED, "cancelled", attempt, (since, now)) for m in program.members]
+        case _:
+            assert_never(state)
+
+
+def summary_of(ending: Ending) -> JsonObject:
+    """The payload of an execution's last event."""
+    summary: JsonObject = {f"records_{name}": count for name, count in ending.totals.items()}
+    summary["duration_ms"] = ending.metrics.total_duration_ms
+    if ending.error is not None:
+        summary["error"] = ending.error.model_dump(mode="json", exclude_none=True)
+    return summary
+
+
+def _completed(report: StepReport, attempt: int, since: datetime, now: datetime) -> Entry:
+    shared = {"shared_time_with": list(report.shared_with)} if report.shared_with else {}
+    values: JsonObject = {
+        "records_in": report.records_in,
+        "records_out": report.records_out,
+        "processing_time_ms": report.processing_time_ms,
+        "memory_usage_mb": report.memory_usage_mb,
+        "cpu_usage_percent": report.cpu_usage_percent,
+        "input_data_sample": report.input_sample,
+        "output_data_sample": report.output_sample,
+        "transformation_stats": {**report.stats, **shared},
+    }
+    row = StepRow(report.step, StepState.COMPLETED, attempt, since, now, values)
+    payload: JsonObject = {
+        "records_in": report.records_in,
+        "records_out": report.records_out,
+        "processing_time_ms": report.processing_time_ms,
+        **shared,
+    }
+    return Entry(EventKind.STEP_COMPLETED, now, payload, row)
+
+
+def _failed(program: TaskProgram, failure: Failure, attempt: int, times: tuple[datetime, datetime]) -> list[Entry]:
+    """The member that failed, and its fused neighbours, which did not finish either."""
+    since, now = times
+    entries: list[Entry] = []
+    for member in program.members:
+        if member.name == failure.step or len(program.members) == 1:
+            row = _failed_row(program, failure, StepState.FAILED, attempt, since, now)
+            entries.append(Entry(EventKind.STEP_FAILED, now, {**_told(failure), "attempt": attempt}, row))
+        else:
+            reason = f"fused with {failure.step}, which failed"
+            entries.append(_not_run(member, StepState.SKIPPED, reason, attempt, times))
+    return entries
+
+
+def _failed_row(
+    program: TaskProgram,
+    failure: Failure,
+    state: StepState,
+    attempt: int,
+    since: datetime,
+    completed: datetime | None,
+) -> StepRow:
+    values: JsonObject = {"error_message": mask_text(failure.message)}
+    if failure.stack:
+        values["error_stack"] = mask_text(failure.stack)
+    return StepRow(failure.step or program.members[-1].name, state, attempt, since, completed, values)
+
+
+def _not_run(
+    member: Member, state: StepState, reason: str, attempt: int, times: tuple[datetime, datetime]
+) -> Entry:
+    row = StepRow(member.name, state, attempt, *times, {"transformation_stats": {"reason": reason}})
+    return Entry(EventKind.STEP_SKIPPED, times[1], {"reason": reason}, row)
+
+
+def _told(failure: Failure) -> JsonObject:
+    return {"error_type": failure.error_type, "error_message": mask_text(failure.message), "hint": failure.hint}

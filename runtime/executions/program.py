@@ -1,0 +1,161 @@
+"""What a worker is sent: one task of a plan as a small picklable program, and the request to run it once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+import pyarrow as pa
+
+from models.fields import Json
+from runtime.connectors._contract import Receipt, Split
+from runtime.executions.state import TaskReport
+from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql
+from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanTask
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One step of a task. `prefix` is the query of the chain up to and including it, for its sample."""
+
+    name: str
+    type: str
+    transform: str | None
+    prefix: str | None
+    changes_rows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CursorOwner:
+    """A load that keeps the cursor of an extract."""
+
+    load: LoadPlan
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgram:
+    """One task, ready to run: `sql` over tables named as `inputs` (or as the extract), None when rows pass unchanged.
+
+    `counting` gives the rows after each member that changes their number, where that cannot be told from both ends.
+    """
+
+    task: str
+    members: tuple[Member, ...]
+    inputs: tuple[str, ...]
+    extract: ExtractPlan | None
+    load: LoadPlan | None
+    sql: str | None
+    counting: str | None
+    row_wise: bool
+    partitions: int
+    cursor_owners: tuple[CursorOwner, ...] = ()
+
+    @property
+    def extract_step(self) -> str | None:
+        """The name of the extract it begins with."""
+        return self.members[0].name if self.extract else None
+
+    @property
+    def load_step(self) -> str | None:
+        """The name of the load it ends with."""
+        return self.members[-1].name if self.load else None
+
+
+class Phase(StrEnum):
+    """Which part of a task a request runs: all of it, or one part of a partitioned one."""
+
+    WHOLE = "whole"
+    SPLIT = "split"
+    PARTITION = "partition"
+    COMMIT = "commit"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows."""
+
+    pipeline_id: UUID
+    execution_id: UUID
+    generation: int
+    parameters: Mapping[str, Json]
+    revisions: Mapping[UUID, str]
+    dry_run: bool = False
+    sample_rows: int | None = None
+    block_rows: int = 122_880
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """Run one phase of one task. `cursors` are what extracts upstream read up to; `lower` is where the last run ended."""
+
+    program: TaskProgram
+    context: RunContext
+    phase: Phase = Phase.WHOLE
+    split: Split | None = None
+    lower: str | None = None
+    upper: str | None = None
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    receipts: tuple[Receipt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running task is, in rows."""
+
+    records_in: int
+    records_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The last item of a task's stream: its report, a small rest of its output, and what its phase made."""
+
+    report: TaskReport
+    block: pa.Table | None = None
+    receipt: Receipt | None = None
+    splits: tuple[Split, ...] = ()
+    lower: str | None = None
+    upper: str | None = None
+
+
+def programs(plan: Plan) -> dict[str, TaskProgram]:
+    """Each task's program by its name."""
+    return {task.name: _program(plan, task) for task in plan.tasks}
+
+
+def _program(plan: Plan, task: PlanTask) -> TaskProgram:
+    steps = plan.members(task)
+    extract = steps[0].extract
+    return TaskProgram(
+        task=task.name,
+        members=tuple(
+            Member(
+                name=step.name,
+                type=step.type.value,
+                transform=step.transform,
+                prefix=prefix_sql(plan, task, step.name),
+                changes_rows=step.sql is not None and (step.filters_rows or not step.row_wise) and step.load is None,
+            )
+            for step in steps
+        ),
+        inputs=task.inputs,
+        extract=extract,
+        load=steps[-1].load,
+        sql=fused_sql(plan, task),
+        counting=counting_sql(plan, task),
+        row_wise=all(step.row_wise or step.extract or step.load for step in steps),
+        partitions=task.partitions,
+        cursor_owners=_cursor_owners(plan, steps[0].name) if extract and extract.incremental else (),
+    )
+
+
+def _cursor_owners(plan: Plan, extract: str) -> tuple[CursorOwner, ...]:
+    """The loads downstream of an extract; each keeps its cursor in the transaction that publishes its rows."""
+    reached = {extract}
+    for step in plan.steps:
+        if reached.intersection(step.inputs):
+            reached.add(step.name)
+    loads: Sequence[tuple[str, LoadPlan | None]] = [(s.name, s.load) for s in plan.steps if s.name in reached]
+    return tuple(CursorOwner(load, name) for name, load in loads if load)

@@ -1,0 +1,165 @@
+"""Turns what a task measured into one report for each of its steps, fused ones included."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from models.fields import Json
+from runtime.connectors._contract import LoadCounts
+from runtime.executions.meters import Meter, Usage, sample_of
+from runtime.executions.program import Member, TaskProgram
+from runtime.executions.state import StepReport, TaskReport
+
+NANOSECONDS_PER_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class ChainCounts:
+    """Rows after the members of a chain that change their number, summed over its batches."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def add(self, counted: pa.Table) -> None:
+        """Add one row of counts, a column for each member."""
+        for name, (value,) in counted.to_pydict().items():
+            self.rows[name] = self.rows.get(name, 0) + int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one run of a chain measured: rows and time before and after its query, and samples by step."""
+
+    usage: Usage
+    read: Meter
+    made: Meter
+    chain: Mapping[str, int]
+    cursors: Mapping[str, str]
+    samples: Mapping[str, Json]
+
+
+def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | None = None) -> TaskReport:
+    """The report of a chain; time is split by who waited for whom, so that the three parts add up to the whole."""
+    usage, read, made = measured.usage, measured.read, measured.made
+    extract_ms = read.waited_ns // NANOSECONDS_PER_MS if program.extract else 0
+    transform_ms = made.waited_ns // NANOSECONDS_PER_MS - extract_ms
+    load_ms = usage.elapsed_ms - made.waited_ns // NANOSECONDS_PER_MS if program.load else 0
+    rows = _rows_through(program.members, read.rows, made.rows, measured.chain)
+    return TaskReport(
+        steps=_step_reports(program, measured, rows, load or LoadCounts()),
+        extract_ms=extract_ms,
+        transform_ms=max(0, transform_ms),
+        load_ms=max(0, load_ms),
+        peak_memory_mb=usage.peak_mb,
+        cpu_percent=usage.cpu_percent,
+        cursors=dict(measured.cursors),
+    )
+
+
+def commit_report(
+    program: TaskProgram, usage: Usage, counts: LoadCounts, cursors: Mapping[str, str]
+) -> TaskReport:
+    """The report of the final transaction of a partitioned load: true counts, and its time as load time."""
+    step = StepReport(
+        step=program.members[-1].name,
+        inserted=counts.inserted,
+        updated=counts.updated,
+        deleted=counts.deleted,
+        failed=counts.failed,
+    )
+    return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, cursors=dict(cursors))
+
+
+def merged(parts: Sequence[TaskReport]) -> TaskReport:
+    """One report for a task that ran in several parts: rows add up, times of parallel parts too, peaks are peaks."""
+    steps: dict[str, StepReport] = {}
+    for part in parts:
+        for step in part.steps:
+            steps[step.step] = _together(steps[step.step], step) if step.step in steps else step
+    return TaskReport(
+        steps=tuple(steps.values()),
+        extract_ms=sum(part.extract_ms for part in parts),
+        transform_ms=sum(part.transform_ms for part in parts),
+        load_ms=sum(part.load_ms for part in parts),
+        peak_memory_mb=max(part.peak_memory_mb for part in parts),
+        cpu_percent=max(part.cpu_percent for part in parts),
+        cursors={name: value for part in parts for name, value in part.cursors.items()},
+    )
+
+
+def _together(one: StepReport, other: StepReport) -> StepReport:
+    return replace(
+        one,
+        records_in=one.records_in + other.records_in,
+        records_out=one.records_out + other.records_out,
+        inserted=one.inserted + other.inserted,
+        updated=one.updated + other.updated,
+        deleted=one.deleted + other.deleted,
+        failed=one.failed + other.failed,
+        processing_time_ms=one.processing_time_ms + other.processing_time_ms,
+        memory_usage_mb=max(one.memory_usage_mb, other.memory_usage_mb),
+        cpu_usage_percent=max(one.cpu_usage_percent, other.cpu_usage_percent),
+        stats={**one.stats, **other.stats, "partitions": _parts(one) + _parts(other)},
+    )
+
+
+def _parts(report: StepReport) -> int:
+    parts = report.stats.get("partitions", 1)
+    return parts if isinstance(parts, int) else 1
+
+
+def _step_reports(
+    program: TaskProgram, measured: Measured, rows: Sequence[tuple[int, int]], load: LoadCounts
+) -> tuple[StepReport, ...]:
+    usage, reports = measured.usage, list[StepReport]()
+    names = tuple(member.name for member in program.members)
+    before = sample_of(measured.read.first)
+    for member, (rows_in, rows_out) in zip(program.members, rows, strict=True):
+        counts = load if member.type == "load" else LoadCounts()
+        after = measured.samples.get(member.name)
+        report = StepReport(
+            step=member.name,
+            records_in=rows_in,
+            records_out=rows_out,
+            inserted=counts.inserted,
+            updated=counts.updated,
+            deleted=counts.deleted,
+            failed=counts.failed,
+            processing_time_ms=usage.elapsed_ms,
+            memory_usage_mb=usage.peak_mb,
+            cpu_usage_percent=usage.cpu_percent,
+            input_sample=before if member.type != "extract" else None,
+            output_sample=after,
+            stats=_stats(member, rows_in, rows_out, counts),
+            shared_with=tuple(name for name in names if name != member.name),
+        )
+        reports.append(report)
+        before = after
+    return tuple(reports)
+
+
+def _rows_through(
+    members: Sequence[Member], rows_in: int, rows_out: int, counted: Mapping[str, int]
+) -> list[tuple[int, int]]:
+    """Rows into and out of each member; only members that change the number need a count."""
+    through, current = list[tuple[int, int]](), rows_in
+    last = max((index for index, member in enumerate(members) if member.changes_rows), default=-1)
+    for index, member in enumerate(members):
+        after = current
+        if member.changes_rows:
+            after = rows_out if index == last else counted.get(member.name, current)
+        through.append((current, after))
+        current = after
+    return through
+
+
+def _stats(member: Member, rows_in: int, rows_out: int, counts: LoadCounts) -> dict[str, Json]:
+    if member.type == "load":
+        return {
+            "rows_inserted": counts.inserted,
+            "rows_updated": counts.updated,
+            "rows_deleted": counts.deleted,
+            "rows_failed": counts.failed,
+        }
+    stats: dict[str, Json] = {"rows_removed": max(0, rows_in - rows_out), "rows_added": max(0, rows_out - rows_in)}
+    return {"transform": member.transform, **stats} if member.transform else stats

@@ -1,0 +1,141 @@
+"""The states of a running execution's tasks, each carrying its own data, and the results that move them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from models.errors import Cancelled, DomainError, Retryable, Unavailable
+from models.fields import Json
+from models.pipelines import RetryClass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a task failed: the stable type, the message, the remedy, and in which class of retries it falls, if any."""
+
+    error_type: str
+    message: str
+    hint: str | None = None
+    path: str | None = None
+    stack: str | None = None
+    step: str | None = None
+    retry_class: RetryClass | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, *, step: str | None = None, stack: str | None = None) -> "Failure":
+        """The failure that an exception stands for; what is not a `DomainError` is unexpected and not retried."""
+        if not isinstance(error, DomainError):
+            return cls(type(error).__name__, str(error) or type(error).__name__, stack=stack, step=step)
+        return cls(
+            error_type=error.specific_code,
+            message=error.message,
+            hint=error.hint,
+            path=error.path,
+            stack=stack,
+            step=step,
+            retry_class=_retry_class(error),
+            retry_after=error.retry_after if isinstance(error, Retryable) else None,
+        )
+
+    @property
+    def is_cancellation(self) -> bool:
+        """Whether the task stopped because it was asked to."""
+        return self.error_type == Cancelled.code
+
+
+def _retry_class(error: DomainError) -> RetryClass | None:
+    if isinstance(error, Retryable):
+        return RetryClass.RETRYABLE
+    return RetryClass.UNAVAILABLE if isinstance(error, Unavailable) else None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did. Times are in ms; `shared_with` names the steps fused with it, whose time and memory it shares.
+
+    Samples are lists of masked rows as JSON objects, or None.
+    """
+
+    step: str
+    records_in: int = 0
+    records_out: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    failed: int = 0
+    processing_time_ms: int = 0
+    memory_usage_mb: int = 0
+    cpu_usage_percent: float = 0.0
+    input_sample: Json = None
+    output_sample: Json = None
+    stats: dict[str, Json] = field(default_factory=dict)
+    shared_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What one task did: its steps' reports, the split of its time in ms, and the cursors it read up to."""
+
+    steps: tuple[StepReport, ...]
+    extract_ms: int = 0
+    transform_ms: int = 0
+    load_ms: int = 0
+    peak_memory_mb: int = 0
+    cpu_percent: float = 0.0
+    cursors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Not started; its inputs may not be there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """In a worker since `since`, for the `attempt`-th time (1 is the first)."""
+
+    attempt: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff:
+    """Failed at its `attempt`-th run and will run again at `until`."""
+
+    attempt: int
+    until: datetime
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """Done; its report stands."""
+
+    attempt: int
+    report: TaskReport
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Will not run again; `attempt` is 0 when it never ran."""
+
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Never ran, because something it needs did not deliver."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Was told to stop before it was done."""
+
+    attempt: int
+
+
+TaskState = Waiting | Running | BackingOff | Succeeded | Failed | Skipped | Stopped
+Settled = Succeeded | Failed | Skipped | Stopped

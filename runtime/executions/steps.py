@@ -1,0 +1,259 @@
+"""Runs one task in a worker: reads, transforms and loads Arrow batches in bounded memory, and reports what it did."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import pyarrow as pa
+
+from models.base import StrictModel
+from models.errors import Terminal
+from models.fields import Json
+from runtime.batches.engine import Engine
+from runtime.connectors._contract import Destination, LoadCounts, RunKey, Source, Target
+from runtime.executions.cursors import cursor_text, lower_bound, read_request, upper_bound
+from runtime.executions.meters import Meter, Usage, sample_of
+from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
+from runtime.executions.reports import ChainCounts, Measured, commit_report, task_report
+from runtime.executions.state import TaskReport
+from runtime.pipelines.plan import LoadPlan
+
+INLINE_BYTES = 64 * 1024
+PROGRESS_SECONDS = 0.5
+
+R = TypeVar("R")
+
+Blocks = Iterable[pa.Table]
+Item = pa.Table | Progress | Outcome
+
+
+class Connections(Protocol):
+    """Opens sources and destinations by their id; a revision tells a changed configuration from a cached one."""
+
+    def source(self, source: UUID, revision: str) -> Source[StrictModel]:
+        """The source, opened; the caller closes it."""
+
+    def destination(
+        self, destination: UUID, revision: str, load: LoadPlan
+    ) -> tuple[Destination[StrictModel], Target]:
+        """The destination, opened, and where and how the load writes there; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker process has at hand for its tasks."""
+
+    connections: Connections
+    engine: Engine
+
+
+def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> Iterator[Item]:
+    """Run one phase of a task: blocks of its output or progress as it goes, and an `Outcome` last.
+
+    `inputs` are re-iterable blocks by input name. A failed or abandoned run leaves the destination as it was.
+    """
+    match request.phase:
+        case Phase.SPLIT:
+            yield _split(request, worker)
+        case Phase.COMMIT:
+            yield _commit(request, worker)
+        case Phase.ABORT:
+            _abort(request, worker)
+            yield Outcome(TaskReport(()))
+        case Phase.WHOLE | Phase.PARTITION:
+            yield from TaskRun(request, inputs, worker).items()
+
+
+class TaskRun:
+    """One run of a task's chain: a read or input blocks, a query over them, and a load or output blocks."""
+
+    def __init__(self, request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> None:
+        self.request = request
+        self.program = request.program
+        self.inputs = inputs
+        self.worker = worker
+        self.usage = Usage()
+        self.read = Meter(self.usage.sample)
+        self.made = Meter(self.usage.sample)
+        self.chain = ChainCounts()
+        self.cursors = dict(request.cursors)
+
+    def items(self) -> Iterator[Item]:
+        """Blocks or progress, then the outcome."""
+        with ExitStack() as resources:
+            readers = self._open(resources)
+            result = resources.enter_context(self._query(readers))
+            stream = self.made.reader(result)
+            if self.program.load is not None:
+                yield from self._load(stream, resources)
+            else:
+                yield from self._blocks(stream)
+
+    def _open(self, resources: ExitStack) -> dict[str, pa.RecordBatchReader]:
+        extract = self.program.extract
+        if extract is None:
+            return {name: self.read.reader(_reader(name, blocks)) for name, blocks in self.inputs.items()}
+        identity = UUID(extract.source)
+        request = self.request
+        source = self.worker.connections.source(identity, request.context.revisions[identity])
+        resources.callback(source.close)
+        if extract.incremental and request.upper is None:
+            lower = lower_bound(request, self.worker.connections)
+            request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
+        if request.upper is not None and request.program.extract_step:
+            self.cursors[request.program.extract_step] = request.upper
+        wanted = read_request(request)
+        split = request.split or source.split(wanted, 1)[0]
+        return {self.program.members[0].name: self.read.reader(source.read(wanted, split))}
+
+    @contextmanager
+    def _query(self, readers: Mapping[str, pa.RecordBatchReader]) -> Iterator[pa.RecordBatchReader]:
+        sql, context = self.program.sql, self.request.context
+        if sql is None:
+            (only,) = readers.values()
+            yield only
+        elif self.program.counting is not None and self.program.row_wise and len(readers) == 1:
+            ((name, reader),) = readers.items()
+            yield self._batchwise(sql, name, reader)
+        else:
+            if self.program.counting is not None:
+                blocks = {name: _reader(name, blocks) for name, blocks in self.inputs.items()}
+                self.chain.add(self.worker.engine.table(self.program.counting, blocks))
+            with self.worker.engine.stream(sql, readers, batch_rows=context.block_rows) as result:
+                yield result
+
+    def _batchwise(self, sql: str, name: str, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The chain batch by batch, so that rows can be counted between two filters."""
+        engine, counting = self.worker.engine, self.program.counting or ""
+        schema = engine.table(sql, {name: reader.schema.empty_table()}).schema
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in reader:
+                rows = pa.Table.from_batches([batch])
+                self.chain.add(engine.table(counting, {name: rows}))
+                yield from engine.table(sql, {name: rows}).cast(schema).to_batches()
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def _blocks(self, stream: pa.RecordBatchReader) -> Iterator[Item]:
+        pending: list[pa.RecordBatch] = []
+        for batch in stream:
+            pending.append(batch)
+            if sum(part.num_rows for part in pending) >= self.request.context.block_rows:
+                yield pa.Table.from_batches(pending)
+                pending = []
+        rest = pa.Table.from_batches(pending, stream.schema)
+        if rest.nbytes > INLINE_BYTES:
+            yield rest
+            rest = stream.schema.empty_table()
+        yield Outcome(self._report(), block=rest)
+
+    def _load(self, stream: pa.RecordBatchReader, resources: ExitStack) -> Iterator[Item]:
+        destination, target = resources.enter_context(_destination(self.request, self.worker))
+        run, split = _run_key(self.request), self.request.split
+        if self.request.context.dry_run:
+            destination.fit(target, stream.schema)
+            for _ in stream:
+                continue
+            yield Outcome(self._report())
+        elif self.request.phase is Phase.PARTITION and split is not None:
+            destination.prepare(target, stream.schema, run)
+            receipt = yield from self._watched(lambda: destination.write(target, run, split.index, stream))
+            yield Outcome(self._report(), receipt=receipt)
+        else:
+            cursor = cursor_text(self.cursors)
+            counts = yield from self._watched(lambda: destination.load(target, run, stream, cursor))
+            yield Outcome(self._report(counts))
+
+    def _watched(self, work: Callable[[], R]) -> Generator[Item, None, R]:
+        """Do blocking work in a thread, and yield progress meanwhile."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            future = pool.submit(work)
+            while not wait([future], timeout=PROGRESS_SECONDS).done:
+                yield Progress(self.read.rows, self.made.rows)
+            return future.result()
+
+    def _report(self, counts: LoadCounts | None = None) -> TaskReport:
+        measured = Measured(self.usage, self.read, self.made, self.chain.rows, self.cursors, self._samples())
+        return task_report(self.program, measured, counts)
+
+    def _samples(self) -> dict[str, Json]:
+        """The first rows after each step; those between fused steps come from running the chain on a few rows."""
+        read, members = self.read.first, self.program.members
+        if read is None or len(self.inputs) > 1:
+            return {members[-1].name: sample_of(self.made.first)}
+        source = self.program.extract_step or self.program.inputs[0]
+        rows, samples = {source: pa.Table.from_batches([read])}, dict[str, Json]()
+        for member in members[:-1]:
+            between = read if member.prefix is None else self.worker.engine.table(member.prefix, rows)
+            samples[member.name] = sample_of(between)
+        return {**samples, members[-1].name: sample_of(self.made.first)}
+
+
+def _split(request: TaskRequest, worker: Worker) -> Outcome:
+    """Divide a partitioned read, once, so that all its parts read the same range; prepare its load's staging."""
+    extract = request.program.extract
+    if extract is None:
+        raise Terminal(f"task {request.program.task} reads no source", hint="report this plan", code="bad_plan")
+    identity = UUID(extract.source)
+    source = worker.connections.source(identity, request.context.revisions[identity])
+    try:
+        if extract.incremental:
+            lower = lower_bound(request, worker.connections)
+            request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
+        splits = source.split(read_request(request), request.program.partitions)
+    finally:
+        source.close()
+    return Outcome(TaskReport(()), splits=tuple(splits), lower=request.lower, upper=request.upper)
+
+
+def _commit(request: TaskRequest, worker: Worker) -> Outcome:
+    """Publish what all partitions landed, in the destination's one final transaction."""
+    usage = Usage()
+    cursors = dict(request.cursors)
+    if request.upper is not None and request.program.extract_step:
+        cursors[request.program.extract_step] = request.upper
+    with _destination(request, worker) as (destination, target):
+        counts = destination.commit(target, _run_key(request), request.receipts, cursor_text(cursors))
+    return Outcome(commit_report(request.program, usage, counts, cursors))
+
+
+def _abort(request: TaskRequest, worker: Worker) -> None:
+    with _destination(request, worker) as (destination, target):
+        destination.abort(target, _run_key(request))
+
+
+@contextmanager
+def _destination(request: TaskRequest, worker: Worker) -> Iterator[tuple[Destination[StrictModel], Target]]:
+    load = request.program.load
+    if load is None:
+        raise Terminal(f"task {request.program.task} has no load", hint="report this plan", code="bad_plan")
+    identity = UUID(load.destination)
+    destination, target = worker.connections.destination(identity, request.context.revisions[identity], load)
+    try:
+        yield destination, target
+    finally:
+        destination.close()
+
+
+def _run_key(request: TaskRequest) -> RunKey:
+    context = request.context
+    return RunKey(context.pipeline_id, context.execution_id, request.program.members[-1].name, context.generation)
+
+
+def _reader(name: str, blocks: Blocks) -> pa.RecordBatchReader:
+    """The blocks of one input as one stream; the first one tells the schema."""
+    waiting = iter(blocks)
+    first = next(waiting, None)
+    if first is None:
+        raise Terminal(f"{name} delivered no block, not even an empty one", hint="run it again", code="lost_input")
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for block in waiting:
+            yield from block.cast(first.schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(first.schema, batches())

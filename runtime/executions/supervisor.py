@@ -1,0 +1,239 @@
+"""Supervises one execution: performs what `decide` decides, through an executor, and journals what happens.
+
+A plain class: `runtime.cluster` makes it an actor at the edge; tests step it with the executor in `local.py`.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import assert_never
+
+from models.errors import Cancelled
+from models.events import EventKind
+from models.executions import ExecutionState, StepState
+from models.fields import JsonObject
+from models.pipelines import RetryClass
+from runtime.executions import decide as decisions
+from runtime.executions.decide import Decision, after_failure, decide
+from runtime.executions.endings import ending_of, error_details
+from runtime.executions.entries import ENDINGS, entries_of, failure_of, summary_of
+from runtime.executions.executor import Executor, Refs, TaskResult, run_program
+from runtime.executions.journal import Ending, Entry, Journal, StepRow
+from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
+from runtime.executions.state import BackingOff, Failure, Running, Skipped, Stopped, Succeeded, TaskState, Waiting
+from runtime.pipelines.plan import Plan
+
+TICK_SECONDS = 1.0
+PARALLEL_PARTITIONS = 2
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One execution to supervise: its plan, its tasks' programs, what they share, and where extracts ended last."""
+
+    plan: Plan
+    programs: Mapping[str, TaskProgram]
+    context: RunContext
+    accepted_at: datetime
+    lower: Mapping[str, str]
+
+
+class Supervisor:
+    """Runs one execution to its end. `cancel` may be called at any time; it is idempotent."""
+
+    def __init__(self, assignment: Assignment, executor: Executor, journal: Journal, clock: Clock = utc_now) -> None:
+        self.assignment = assignment
+        self.executor = executor
+        self.journal = journal
+        self.clock = clock
+        self.states: dict[str, TaskState] = {task.name: Waiting() for task in assignment.plan.tasks}
+        self._outputs: dict[str, Refs] = {}
+        self._running: dict[str, asyncio.Task[TaskResult]] = {}
+        self._stopping: set[asyncio.Task[TaskResult]] = set()
+        self._news = asyncio.Event()
+        self._cancelling = False
+        self._chance = random.Random(assignment.context.execution_id.int)
+
+    def cancel(self) -> None:
+        """Ask the execution to stop."""
+        self._cancelling = True
+        self._news.set()
+
+    async def supervise(self) -> Ending:
+        """Run to the end; raises `journal.Fenced` when another supervisor has taken over."""
+        self.journal.record(Entry(EventKind.EXECUTION_STARTED, self.clock()))
+        writer = asyncio.create_task(self._write())
+        try:
+            while True:
+                due = self._due()
+                ending = next(filter(None, [self._perform(decision) for decision in due]), None)
+                if ending is not None:
+                    return await self._finish(*ending, writer)
+                if all(isinstance(decision, decisions.Wake) for decision in due):
+                    await self._wait(due, writer)
+        finally:
+            writer.cancel()
+            await self._abandon()
+
+    def _due(self) -> list[Decision]:
+        return decide(self.assignment.plan, self.states, self.clock(), cancelling=self._cancelling)
+
+    def _perform(self, decision: Decision) -> "tuple[ExecutionState, Failure | None, int] | None":
+        match decision:
+            case decisions.Start(task=task, attempt=attempt):
+                self._start(task, attempt)
+            case decisions.Skip(task=task, reason=reason):
+                self._settle(task, Skipped(reason))
+            case decisions.Stop(task=task):
+                self._stop_task(task)
+                self._settle(task, Stopped(self._attempt(task)))
+            case decisions.TimeOut(task=task, minutes=minutes):
+                self._time_out(task, minutes)
+            case decisions.Wake():
+                pass
+            case decisions.Complete():
+                return ExecutionState.COMPLETED, None, 0
+            case decisions.Fail(failure=failure, attempts=attempts):
+                return ExecutionState.FAILED, failure, attempts
+            case decisions.Cancel():
+                return ExecutionState.CANCELLED, None, 0
+            case _:
+                assert_never(decision)
+        return None
+
+    def _start(self, name: str, attempt: int) -> None:
+        assignment = self.assignment
+        program, now = assignment.programs[name], self.clock()
+        request = TaskRequest(
+            program=program,
+            context=assignment.context,
+            lower=assignment.lower.get(program.extract_step or ""),
+            cursors=self._cursors(name),
+        )
+        inputs = {task: self._outputs[task] for task in program.inputs}
+        self.states[name] = Running(attempt, now)
+        for member in program.members:
+            row = StepRow(member.name, StepState.RUNNING, attempt, now)
+            self.journal.record(Entry(EventKind.STEP_STARTED, now, {"attempt": attempt}, row))
+        work = run_program(self.executor, request, inputs, partial(self._progress, name), parallel=PARALLEL_PARTITIONS)
+        task = asyncio.create_task(work, name=name)
+        self._running[name] = task
+        task.add_done_callback(lambda done: self._arrived(name, attempt, done))
+
+    def _arrived(self, name: str, attempt: int, done: "asyncio.Task[TaskResult]") -> None:
+        """Take a finished task's result into the states, unless it was told to stop meanwhile."""
+        if self._running.get(name) is not done:
+            self._stopping.discard(done)
+            return
+        del self._running[name]
+        self._news.set()
+        error = Cancelled("the task was cancelled") if done.cancelled() else done.exception()
+        if error is None:
+            self._outputs[name] = done.result().blocks
+            self._settle(name, Succeeded(attempt, done.result().report))
+            self._release(name)
+            return
+        self._failed(name, attempt, failure_of(error, self.assignment.programs[name]))
+
+    def _failed(self, name: str, attempt: int, failure: Failure) -> None:
+        plan = self.assignment.plan
+        task, now = plan.task_of(name), self.clock()
+        self._settle(name, after_failure(task, plan.retry_policy, attempt, failure, now, self._chance))
+
+    def _settle(self, name: str, state: TaskState) -> None:
+        program, before, now = self.assignment.programs[name], self.states[name], self.clock()
+        since = before.since if isinstance(before, Running) else now
+        self.states[name] = state
+        self.journal.record(*entries_of(program, state, since, now))
+
+    def _release(self, name: str) -> None:
+        """Let go of outputs that nothing waits for any more."""
+        waiting = {
+            source
+            for task in self.assignment.plan.tasks
+            if isinstance(self.states[task.name], Waiting | Running | BackingOff)
+            for source in task.inputs
+        }
+        for output in [output for output in self._outputs if output not in waiting]:
+            del self._outputs[output]
+
+    def _time_out(self, name: str, minutes: int) -> None:
+        attempt = self._attempt(name)
+        self._stop_task(name)
+        failure = Failure(
+            error_type="timeout",
+            message=f"the step took longer than its {minutes} minutes",
+            hint="raise timeout_minutes, or let it read less at once",
+            step=self.assignment.programs[name].members[-1].name,
+            retry_class=RetryClass.TIMEOUT,
+        )
+        self._failed(name, attempt, failure)
+
+    def _stop_task(self, name: str) -> None:
+        task = self._running.pop(name)
+        self._stopping.add(task)
+        task.cancel()
+
+    def _attempt(self, name: str) -> int:
+        state = self.states[name]
+        return state.attempt if isinstance(state, Running | BackingOff) else 0
+
+    def _progress(self, name: str, progress: Progress) -> None:
+        member = self.assignment.programs[name].members[-1].name
+        payload: JsonObject = {"records_in": progress.records_in, "records_out": progress.records_out}
+        self.journal.record(Entry(EventKind.STEP_PROGRESS, self.clock(), payload, step_name=member))
+
+    def _cursors(self, name: str) -> dict[str, str]:
+        """What the extracts upstream of a task have read up to; its load keeps it."""
+        found: dict[str, str] = {}
+        for source in self.assignment.programs[name].inputs:
+            state = self.states[source]
+            if isinstance(state, Succeeded):
+                found |= state.report.cursors
+        return found
+
+    async def _write(self) -> None:
+        """The one writer: whatever gathered while it wrote goes with the next transaction."""
+        await self.journal.flush(ExecutionState.RUNNING)
+        while await self.journal.wait():
+            await self.journal.flush()
+
+    async def _wait(self, due: Sequence[Decision], writer: "asyncio.Task[None]") -> None:
+        """Sleep until a task ends, a cancel comes, the next back-off is over, or a second has passed."""
+        moments = [decision.at for decision in due if isinstance(decision, decisions.Wake)]
+        seconds = min([TICK_SECONDS, *((at - self.clock()).total_seconds() for at in moments)])
+        news = asyncio.create_task(self._news.wait())
+        await asyncio.wait([news, writer], timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        news.cancel()
+        self._news.clear()
+        if writer.done():
+            writer.result()
+
+    async def _finish(
+        self, state: ExecutionState, failure: Failure | None, attempts: int, writer: "asyncio.Task[None]"
+    ) -> Ending:
+        await self._abandon()
+        self.journal.close()
+        await writer
+        error = None if failure is None else error_details(failure, attempts)
+        times = (self.assignment.accepted_at, self.clock())
+        ending = ending_of(self.assignment.plan, self.states, state, times, error)
+        await self.journal.finish(ending, Entry(ENDINGS[state], ending.at, summary_of(ending)))
+        return ending
+
+    async def _abandon(self) -> None:
+        """Stop whatever still runs and wait until it has."""
+        for name in list(self._running):
+            self._stop_task(name)
+        await asyncio.gather(*self._stopping, return_exceptions=True)
+

@@ -1,0 +1,173 @@
+"""The queue of work: what wants doing is a row, claimed under a lease that lapses when its holder dies."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from models.errors import DomainError, NotFound, Unavailable
+from models.fields import Json, JsonObject
+from models.work import WorkItem, WorkState
+from runtime.bus import Bus, outcome_topic
+from runtime.database import Database, Identity
+from runtime.queue.failures import failure_from, failure_to
+from runtime.queue.kinds import WorkKind
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A work item in our hands until its lease ends; `generation` fences everyone who held it before."""
+
+    id: UUID
+    kind: WorkKind
+    subject: UUID | None
+    payload: JsonObject
+    generation: int
+    requested_by: UUID | None
+
+
+async def enqueue(
+    session: AsyncSession,
+    kind: WorkKind,
+    *,
+    by: UUID | None,
+    subject: UUID | None = None,
+    payload: JsonObject | None = None,
+    priority: int = 0,
+) -> UUID:
+    """Add one work item in the caller's transaction; publish `runtime.bus.WORK` after it commits."""
+    item = WorkItem(kind=kind, subject=subject, payload=payload or {}, priority=priority, requested_by=by)
+    session.add(item)
+    await session.flush()
+    return item.id
+
+
+_CLAIM = text("""
+    WITH next AS (
+        SELECT id FROM work_items
+        WHERE state = 'queued' AND run_after <= now() AND kind = ANY(:kinds)
+        ORDER BY priority DESC, created_at
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE work_items AS item
+    SET state = 'claimed', holder = :holder, generation = item.generation + 1, attempts = item.attempts + 1,
+        lease_expires_at = now() + make_interval(secs => :lease_seconds)
+    FROM next
+    WHERE item.id = next.id
+    RETURNING item.id, item.kind, item.subject, item.payload, item.generation, item.requested_by,
+              item.priority, item.created_at
+""")
+
+
+async def claim(
+    session: AsyncSession, holder: str, *, kinds: Sequence[WorkKind], limit: int, lease_seconds: float
+) -> list[Claim]:
+    """Take at most `limit` waiting items of these kinds, the most urgent and then the oldest first."""
+    parameters = {"holder": holder, "kinds": [kind.value for kind in kinds], "limit": limit}
+    rows = (await session.execute(_CLAIM, {**parameters, "lease_seconds": lease_seconds})).all()
+    ordered = sorted(rows, key=lambda row: (-row.priority, row.created_at))
+    return [
+        Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by)
+        for row in ordered
+    ]
+
+
+_RELEASE_LAPSED = text("""
+    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
+    WHERE id IN (
+        SELECT id FROM work_items WHERE state = 'claimed' AND lease_expires_at < now() FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+""")
+
+
+async def release_lapsed(session: AsyncSession) -> int:
+    """Put items whose holder stopped renewing back into the queue; the next claim raises their generation."""
+    return len((await session.execute(_RELEASE_LAPSED)).all())
+
+
+_WITHDRAW = text("""
+    UPDATE work_items SET state = 'cancelled', finished_at = now()
+    WHERE subject = :subject AND state = 'queued'
+    RETURNING id
+""")
+
+
+async def withdraw(session: AsyncSession, subject: UUID) -> bool:
+    """Take a waiting item out of the queue; False when it has been claimed already."""
+    return (await session.execute(_WITHDRAW, {"subject": subject})).first() is not None
+
+
+_RENEW = text("""
+    UPDATE work_items SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
+    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    RETURNING id
+""")
+
+
+async def renew(session: AsyncSession, item: UUID, generation: int, lease_seconds: float) -> bool:
+    """Push the lease's end out; False when the item is no longer ours."""
+    parameters = {"id": item, "generation": generation, "lease_seconds": lease_seconds}
+    return (await session.execute(_RENEW, parameters)).first() is not None
+
+
+_SETTLE = text("""
+    UPDATE work_items
+    SET state = :state, result = CAST(:result AS jsonb), error = CAST(:error AS jsonb), finished_at = now(),
+        lease_expires_at = NULL
+    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    RETURNING id
+""")
+
+
+async def settle(session: AsyncSession, claimed: Claim, result: Json = None, error: DomainError | None = None) -> bool:
+    """Record how a claimed item ended; False when it is no longer ours."""
+    parameters = {
+        "id": claimed.id,
+        "generation": claimed.generation,
+        "state": (WorkState.FAILED if error else WorkState.DONE).value,
+        "result": orjson.dumps(result).decode(),
+        "error": None if error is None else orjson.dumps(failure_to(error)).decode(),
+    }
+    return (await session.execute(_SETTLE, parameters)).first() is not None
+
+
+async def outcome(database: Database, bus: Bus, identity: Identity, item: UUID, timeout: float) -> Json:
+    """Wait at most `timeout` seconds for an item's end: its result, or its typed error raised.
+
+    Raises `Unavailable` when it has not ended by then; the item goes on and can be asked for again.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            async for _ in bus.wakeups(outcome_topic(item), every=POLL_SECONDS):
+                found = await _finished(database, identity, item)
+                if found is not None:
+                    return _unwrapped(found)
+    except TimeoutError:
+        pass
+    raise Unavailable(
+        f"no answer within {timeout:g} s",
+        hint="is the runtime up? see GET /readyz/runtime; the work stays queued and runs when it is",
+        code="runtime_unavailable",
+    )
+
+
+async def _finished(database: Database, identity: Identity, item: UUID) -> WorkItem | None:
+    async with database.transaction(identity) as session:
+        found = await session.get(WorkItem, item)
+        if found is None:
+            raise NotFound(f"there is no work item {item}", hint="ask again for what you wanted")
+        return found if found.finished_at is not None else None
+
+
+def _unwrapped(item: WorkItem) -> Json:
+    if item.error is not None:
+        raise failure_from(item.error)
+    return item.result
