@@ -21,6 +21,7 @@ from models.fields import Json
 from runtime.access.audit import Deed, record
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer
+from runtime.access.tokens import Clock, utc_now
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -37,6 +38,7 @@ class Services:
     database: Database
     bus: Bus
     sealer: Sealer
+    clock: Clock = utc_now
 
 
 @dataclass(slots=True)
@@ -65,10 +67,22 @@ class Context:
         return Context(self.services, self.principal, self.expires_at, self.request_id, self.connection_params)
 
     def become_stream(self) -> None:
-        """Go on for as long as the client listens: reads become short transactions and the time limit falls away."""
+        """Go on until the sign-in ends: reads become short transactions and the time limit falls away."""
         self.streaming = True
         if self.deadline is not None:
-            self.deadline.reschedule(None)
+            self.deadline.reschedule(self._end_of_sign_in())
+
+    def time_left(self, seconds: float) -> asyncio.Timeout:
+        """The time limit of the next result: `seconds`, or for a stream the end of the sign-in."""
+        end = self._end_of_sign_in() if self.streaming else asyncio.get_running_loop().time() + seconds
+        self.deadline = asyncio.timeout_at(end)
+        return self.deadline
+
+    def _end_of_sign_in(self) -> float | None:
+        if self.expires_at is None:
+            return None
+        left = (self.expires_at - self.services.clock()).total_seconds()
+        return asyncio.get_running_loop().time() + left
 
     @property
     def role(self) -> Role | None:
@@ -101,8 +115,8 @@ class Context:
                 yield session
             except DomainError:
                 raise
-            except BaseException:
-                await self._discard()
+            except BaseException as error:
+                await self._discard(error)
                 raise
 
     @asynccontextmanager
@@ -112,8 +126,8 @@ class Context:
         async with self.services.database.transaction(self.signed_in) as session:
             yield session
             await self._record(session)
-        for topic in topics:
-            await self.services.bus.publish(topic)
+        if topics:
+            await self.services.bus.publish(*topics)
 
     def note(self, action: str, entity_type: str, entity_id: UUID | str | None = None, **detail: Json) -> None:
         """Have the audit log tell, at the end of the transaction, what whoever asks did or which data they read."""
@@ -152,11 +166,11 @@ class Context:
         deeds, self._deeds = self._deeds, []
         await record(session, self.signed_in, *deeds)
 
-    async def _discard(self) -> None:
+    async def _discard(self, error: BaseException) -> None:
+        """Roll back; what the database refused is raised as the typed error that the transaction makes of it."""
         self._session = None
         stack, self._stack = self._stack, AsyncExitStack()
-        error = RuntimeError("the read failed")
-        await stack.__aexit__(RuntimeError, error, None)
+        await stack.__aexit__(type(error), error, error.__traceback__)
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

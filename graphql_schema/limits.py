@@ -23,13 +23,13 @@ DEFAULT_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one operation may have. Cost: one for each field, times the page sizes it lies within."""
+    """The most that one operation may have. Cost: the objects it may read, pages counted whole."""
 
-    depth: int = 16
-    aliases: int = 40
-    directives: int = 40
-    tokens: int = 4_000
-    cost: int = 60_000
+    depth: int = 12
+    aliases: int = 30
+    directives: int = 50
+    tokens: int = 5_000
+    cost: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,10 @@ class _Scales:
 
     def _of_field(self, node: FieldNode) -> Weight:
         inner = self.weigh(node.selection_set)
-        rows = self._page_size(node) if inner.cost else 1
-        return Weight(inner.depth + 1, inner.aliases + bool(node.alias), inner.directives, 1 + rows * inner.cost)
+        rows = self._page_size(node) if node.selection_set else 0
+        # Introspection nests deeply by nature, and is off where strangers ask.
+        depth = 0 if node.name.value.startswith("__") else inner.depth
+        return Weight(depth + 1, inner.aliases + bool(node.alias), inner.directives, rows * (1 + inner.cost))
 
     def _of_fragment(self, name: str) -> Weight:
         fragment = self.fragments.get(name)
@@ -123,7 +125,7 @@ def weigh(document: DocumentNode, variables: Mapping[str, object]) -> Weight:
 
 def excess(weight: Weight, limits: Limits) -> Exhausted | None:
     """The first limit that a weight is over, or None."""
-    for name, unit in (("depth", "levels"), ("aliases", "aliases"), ("directives", "directives"), ("cost", "fields")):
+    for name, unit in (("depth", "levels"), ("aliases", "aliases"), ("directives", "directives"), ("cost", "objects")):
         asked, allowed = getattr(weight, name), getattr(limits, name)
         if asked > allowed:
             return Exhausted(

@@ -18,7 +18,8 @@ from graphql_schema.limits import Limits
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
-from models.errors import Exhausted
+from models.errors import Exhausted, Unauthenticated
+from runtime.settings import Settings
 
 QUERIES: tuple[type, ...] = (NodeQueries,)
 MUTATIONS: tuple[type, ...] = ()
@@ -33,6 +34,18 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     seconds: float = 30.0
     introspection: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Options":
+        """What the settings say; introspection is for development."""
+        limits = Limits(
+            depth=settings.graphql_max_depth,
+            aliases=settings.graphql_max_aliases,
+            directives=settings.graphql_max_directives,
+            tokens=settings.graphql_max_tokens,
+            cost=settings.graphql_max_cost,
+        )
+        return cls(limits, settings.graphql_timeout_seconds, introspection=not settings.is_production)
 
 
 class OperationSchema(Schema):
@@ -82,11 +95,11 @@ class OperationSchema(Schema):
         try:
             while True:
                 try:
-                    async with asyncio.timeout(None if context.streaming else self.options.seconds) as deadline:
-                        context.deadline = deadline
+                    async with context.time_left(self.options.seconds):
                         result = await anext(results, None)
                 except TimeoutError:
-                    result = self._too_slow()
+                    yield self._told(_expired() if context.streaming else self._too_slow(), context)
+                    return
                 if result is None:
                     return
                 context.forget()
@@ -111,6 +124,13 @@ class OperationSchema(Schema):
         if result.errors:
             result.errors = [tell(error, context.request_id) for error in result.errors]
         return result
+
+
+def _expired() -> ExecutionResult:
+    problem = Unauthenticated(
+        "the token has expired", hint="sign in again and go on from the last cursor", code="token_expired"
+    )
+    return ExecutionResult(data=None, errors=[GraphQLError(problem.message, original_error=problem)])
 
 
 def _root(name: str, parts: tuple[type, ...], description: str) -> type | None:

@@ -10,37 +10,43 @@ from uuid import UUID
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from models.errors import Invalid, Unavailable
 from models.fields import Envelope, Json
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
+SETTING: Final = "WEDSYNC_SEALING_KEY"
 _WRAPPED_KEY: Final = b"wedsync data key"
 
 
 class Sealer:
     """Seals with the first of its keys and opens what any of them sealed, so that keys can be rotated.
 
-    A key is 32 bytes; its id is derived from it. Shows only ids when printed.
+    A key is 32 bytes under an id of the operator's choice. Shows only ids when printed.
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         if not keys:
-            raise Invalid("there is no sealing key", hint="set WEDSYNC_SEALING_KEY", path="WEDSYNC_SEALING_KEY")
+            raise Invalid("there is no sealing key", hint="set WEDSYNC_SEALING_KEY", path=SETTING)
         for key in keys.values():
             if len(key) != KEY_BYTES:
                 hint = f"a sealing key is {KEY_BYTES} bytes in base64: `openssl rand -base64 {KEY_BYTES}`"
-                raise Invalid(f"a sealing key has {len(key)} bytes", hint=hint, path="WEDSYNC_SEALING_KEY")
+                raise Invalid(f"a sealing key has {len(key)} bytes", hint=hint, path=SETTING)
         self._keys = dict(keys)
         self._current = next(iter(self._keys))
 
     @classmethod
-    def of(cls, *keys: str | bytes) -> "Sealer":
-        """A sealer of keys in base64 (or raw); the first seals, the others only open."""
-        raw = [_decoded(key) if isinstance(key, str) else key for key in keys]
-        return cls({key_id(key): key for key in raw})
+    def parse(cls, text: str) -> "Sealer":
+        """A sealer of keys written as `id:base64`, comma-separated, the current one first; raises `Invalid`."""
+        keys: dict[str, bytes] = {}
+        for part in text.split(","):
+            name, colon, encoded = part.strip().partition(":")
+            if not colon or not name or name in keys:
+                hint = f"write `<id>:<base64>` with distinct ids; `openssl rand -base64 {KEY_BYTES}` makes a key"
+                raise Invalid("the sealing keys cannot be read", hint=hint, path=SETTING)
+            keys[name] = _key(encoded)
+        return cls(keys)
 
     def __repr__(self) -> str:
         return f"Sealer({', '.join(self._keys)})"
@@ -86,13 +92,6 @@ class Sealer:
         return envelope.key_id != self._current
 
 
-def key_id(key: bytes) -> str:
-    """The name of a key: the first eight hex digits of a hash, which tell nothing about it."""
-    digest = Hash(SHA256())
-    digest.update(b"wedsync key id" + key)
-    return digest.finalize().hex()[:8]
-
-
 def _place(row: UUID, column: str) -> bytes:
     return row.bytes + column.encode()
 
@@ -107,7 +106,12 @@ def _text(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _key(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return _decoded(text)
     except binascii.Error as error:
-        raise Invalid("is not base64", hint=f"`openssl rand -base64 {KEY_BYTES}` makes a key") from error
+        hint = f"`openssl rand -base64 {KEY_BYTES}` makes a key"
+        raise Invalid("a sealing key is not base64", hint=hint, path=SETTING) from error
