@@ -148,7 +148,12 @@ class PipelineExecution(Entity, table=True):
         Index("idx_pipeline_executions_pipeline_id", "pipeline_id"),
         Index("idx_pipeline_executions_started_at", text("started_at DESC")),
         Index("idx_pipeline_executions_status", "status"),
-        Index("idx_pipeline_executions_latest", "pipeline_id", text("started_at DESC")),
+        Index(
+            "idx_pipeline_executions_latest",
+            "pipeline_id",
+            text("started_at DESC"),
+            postgresql_include=["id", "status", "completed_at", "triggered_by"],
+        ),
         Index(
             "idx_pipeline_executions_idempotency",
             "pipeline_id",
