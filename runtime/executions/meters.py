@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+import orjson
 import psutil
 import pyarrow as pa
 
 from models.fields import Json
-from runtime.access.mask import mask_rows
+from runtime.access.mask import mask_row
 
 SAMPLE_ROWS = 5
 MEGABYTE = 1024 * 1024
@@ -78,4 +79,10 @@ def sample_of(rows: pa.RecordBatch | pa.Table | None) -> Json:
     """The first rows as masked JSON objects; None where there are none."""
     if rows is None or rows.num_rows == 0:
         return None
-    return mask_rows(rows.slice(0, SAMPLE_ROWS).to_pylist())
+    return masked_rows(rows, SAMPLE_ROWS)
+
+
+def masked_rows(rows: pa.RecordBatch | pa.Table, most: int) -> list[Json]:
+    """At most the first `most` rows as masked JSON objects; decimals, moments and bytes become text."""
+    plain = orjson.dumps(rows.slice(0, most).to_pylist(), default=str, option=orjson.OPT_NON_STR_KEYS)
+    return [mask_row(row) for row in orjson.loads(plain)]

@@ -11,7 +11,7 @@ from models.fields import Json
 from runtime.connectors._contract import Receipt, Split
 from runtime.executions.state import TaskReport
 from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql
-from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanTask
+from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,10 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """Run one phase of one task. `cursors` are what extracts upstream read up to; `lower` is where the last run ended."""
+    """Run one phase of one task.
+
+    `cursors` are what extracts upstream have read up to; `lower` and `upper` bound the incremental read of its own.
+    """
 
     program: TaskProgram
     context: RunContext
@@ -123,6 +126,13 @@ class Outcome:
 def programs(plan: Plan) -> dict[str, TaskProgram]:
     """Each task's program by its name."""
     return {task.name: _program(plan, task) for task in plan.tasks}
+
+
+def program_of_step(plan: Plan, step: PlanStep) -> TaskProgram:
+    """One extract step as a program of its own, for previews."""
+    member = Member(step.name, step.type.value, step.transform, None, changes_rows=False)
+    owners = _cursor_owners(plan, step.name) if step.extract and step.extract.incremental else ()
+    return TaskProgram(step.name, (member,), (), step.extract, None, None, None, True, 1, owners)
 
 
 def _program(plan: Plan, task: PlanTask) -> TaskProgram:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from models.errors import Conflict, Invalid, NotFound
+from models.errors import Conflict, NotFound
 from models.events import EventKind, ExecutionEvent
 from models.executions import ExecutionContext, ExecutionState, ExecutionStatus, ExecutionType, PipelineExecution
 from models.fields import Json

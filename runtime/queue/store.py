@@ -79,6 +79,22 @@ async def claim(
     ]
 
 
+_WAITING = text("""
+    SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(run_after)), 0) AS waited
+    FROM (
+        SELECT run_after FROM work_items
+        WHERE state = 'queued' AND kind = :kind AND run_after <= now()
+        ORDER BY priority DESC, created_at LIMIT :most
+    ) AS first
+""")
+
+
+async def waiting(session: AsyncSession, kind: WorkKind, most: int) -> tuple[int, float]:
+    """How many items of a kind wait, and the seconds the oldest has waited, looking no further than `most` items."""
+    row = (await session.execute(_WAITING, {"kind": kind.value, "most": most})).one()
+    return int(row.waiting), float(row.waited)
+
+
 _RELEASE_LAPSED = text("""
     UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
     WHERE id IN (

@@ -1,0 +1,147 @@
+"""Ray actors: thin shells that give a supervisor and a dispatcher a process, connections and a heartbeat."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+import ray
+from sqlalchemy import text
+
+from models.errors import Unavailable
+from runtime.access.principal import Principal
+from runtime.bus import Bus, control_topic
+from runtime.cluster.dispatcher import Dispatcher
+from runtime.cluster.executor import RayExecutor
+from runtime.cluster.pool import Pool
+from runtime.cluster.tasks import run_work
+from runtime.cluster.worker import process_settings
+from runtime.database import Database
+from runtime.executions.assignments import Plans, Taken, take
+from runtime.executions.journal import Fenced, Holding, Journal
+from runtime.executions.logs import LogFile
+from runtime.executions.supervisor import Assignment, Supervisor
+from runtime.queue.store import Claim
+
+log = logging.getLogger(__name__)
+RUNTIME = Principal.runtime()
+HEARTBEAT_SECONDS = 1.0
+
+_BEAT = text("""
+    UPDATE work_items SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
+    WHERE id = :work_id AND generation = :generation AND state = 'claimed'
+    RETURNING (SELECT cancel_requested_at IS NOT NULL FROM pipeline_executions WHERE id = :id) AS cancelling
+""")
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class ExecutionSupervisor:
+    """Supervises one execution at a time, then goes back to the pool."""
+
+    def __init__(self) -> None:
+        self._settings = process_settings()
+        self._database = Database(self._settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
+        self._bus = Bus(self._settings.redis_url)
+        self._plans = Plans()
+        self._executor = RayExecutor()
+
+    async def ready(self) -> None:
+        """Answer once the process is up and its first connection made."""
+        async with self._database.transaction(RUNTIME):
+            return
+
+    async def run(self, claim: Claim) -> None:
+        """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
+        async with self._database.transaction(RUNTIME) as session:
+            taken = await take(session, claim, self._plans, self._settings.block_rows)
+        if taken is None:
+            return
+        log_file = LogFile(self._settings.artifacts, taken.holding.execution_id)
+        journal = Journal(self._database, self._bus, taken.holding, log_file)
+        supervisor = Supervisor(_assignment(taken), self._executor, journal)
+        if taken.cancelling:
+            supervisor.cancel()
+        heart = asyncio.create_task(self._beat(supervisor, taken.holding))
+        work = asyncio.create_task(supervisor.supervise())
+        try:
+            await asyncio.wait([heart, work], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+            await work
+        except (Fenced, asyncio.CancelledError):
+            log.warning("execution %s was taken over", taken.holding.execution_id)
+        finally:
+            heart.cancel()
+
+    async def _beat(self, supervisor: Supervisor, holding: Holding) -> None:
+        """Renew the lease and hear of cancels; ends when the execution is no longer ours."""
+        parameters = {
+            "work_id": holding.work_id,
+            "generation": holding.generation,
+            "id": holding.execution_id,
+            "lease_seconds": self._settings.lease_seconds,
+        }
+        topic = control_topic(holding.execution_id)
+        async for _ in self._bus.wakeups(topic, every=HEARTBEAT_SECONDS):
+            try:
+                async with self._database.transaction(RUNTIME) as session:
+                    row = (await session.execute(_BEAT, parameters)).first()
+            except Unavailable:
+                continue
+            if row is None:
+                return
+            if row.cancelling:
+                supervisor.cancel()
+
+
+def _assignment(taken: Taken) -> Assignment:
+    return Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
+
+
+class _Remote:
+    """A supervisor actor as the dispatcher's pool holds it."""
+
+    def __init__(self) -> None:
+        self.actor = ExecutionSupervisor.remote()
+
+    async def run(self, claim: Claim) -> None:
+        """Supervise one execution."""
+        await self.actor.run.remote(claim)
+
+    @classmethod
+    async def make(cls) -> "_Remote":
+        """A new supervisor, ready."""
+        remote = cls()
+        await remote.actor.ready.remote()
+        return remote
+
+    def end(self) -> None:
+        """Kill the actor."""
+        ray.kill(self.actor, no_restart=True)
+
+
+class _Tasks:
+    """Other work, each item a Ray task."""
+
+    def run(self, claim: Claim) -> Awaitable[None]:
+        """Do one item in a worker."""
+        return run_work.remote(claim)
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=4)
+class DispatcherActor:
+    """A dispatcher with a process of its own; restarted by Ray when it dies, and found again by its name."""
+
+    def __init__(self) -> None:
+        settings = process_settings()
+        database = Database(settings.require_database_url(), pool_size=2, name="wedsync-dispatcher")
+        self._pool = Pool(_Remote.make, _Remote.end, least=settings.supervisors_min, most=settings.supervisors_max)
+        self._dispatcher = Dispatcher(settings, database, Bus(settings.redis_url), self._pool, _Tasks())
+
+    async def run(self) -> None:
+        """Dispatch until stopped."""
+        await self._dispatcher.run()
+
+    async def stop(self) -> None:
+        """Claim nothing more and end the pool; what runs is taken over by the next dispatcher's supervisors."""
+        self._dispatcher.close()
+        self._pool.close()

@@ -1,0 +1,59 @@
+"""Connects to Ray: a cluster's address from the settings, or a local one started here."""
+
+import logging
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+import ray
+
+from models.errors import Unavailable
+from runtime.settings import Settings
+
+NAMESPACE = "wedsync"
+MEGABYTE = 1024 * 1024
+LONGEST_FOLDER = 40
+
+
+def connect(settings: Settings) -> None:
+    """Join or start Ray in our namespace, with token authentication on; raises `Unavailable`."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if settings.ray_address is None:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        _start(settings)
+        return
+    try:
+        ray.init(address=settings.ray_address, namespace=NAMESPACE, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN where the cluster asks for one"
+        raise Unavailable(f"no Ray cluster answers at {settings.ray_address}: {error}", hint=hint) from error
+
+
+def _start(settings: Settings) -> None:
+    ray.init(
+        num_cpus=worker_slots(settings),
+        namespace=NAMESPACE,
+        object_store_memory=settings.object_store_mb * MEGABYTE,
+        include_dashboard=settings.ray_dashboard,
+        dashboard_host="127.0.0.1",
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        _temp_dir=str(_folder(settings)),
+    )
+
+
+def worker_slots(settings: Settings) -> int:
+    """How many step tasks may run at once: as set, else twice the cores, for steps wait for other servers too."""
+    return settings.worker_slots or 2 * (os.cpu_count() or 1)
+
+
+def _folder(settings: Settings) -> Path:
+    """Ray's folder: in the home, unless its sockets' paths would be too long there."""
+    folder = (settings.home / "ray").resolve()
+    return folder if len(str(folder)) <= LONGEST_FOLDER else Path(tempfile.gettempdir()) / "wedsync-ray"
+
+
+def disconnect() -> None:
+    """Leave Ray; a local cluster stops with its driver."""
+    ray.shutdown()

@@ -1,0 +1,140 @@
+"""Claims work from the queue and hands it out: executions to idle supervisors, the rest to workers."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Coroutine
+from typing import Protocol
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from models.errors import Unavailable
+from runtime.access.principal import Principal
+from runtime.bus import WORK, Bus, outcome_topic
+from runtime.cluster.pool import Pool
+from runtime.database import Database
+from runtime.queue import leases
+from runtime.queue import store as queue
+from runtime.queue.kinds import WorkKind
+from runtime.queue.store import Claim
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RUNTIME = Principal.runtime()
+TICK_SECONDS = 1.0
+OTHER_KINDS = (WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW)
+OTHER_SLOTS = 4
+
+
+class SupervisorHandle(Protocol):
+    """A supervisor in the pool."""
+
+    def run(self, claim: Claim) -> Awaitable[None]:
+        """Supervise one execution to its end; raises when the supervisor is broken."""
+
+
+class Workers(Protocol):
+    """Where other work is done."""
+
+    def run(self, claim: Claim) -> Awaitable[None]:
+        """Do one item and settle it."""
+
+
+class Dispatcher:
+    """One dispatcher of any number; what it claimed and did not finish comes back when its lease lapses."""
+
+    def __init__(
+        self, settings: Settings, database: Database, bus: Bus, pool: Pool[SupervisorHandle], workers: Workers
+    ) -> None:
+        self.name = f"dispatcher:{uuid4().hex[:12]}"
+        self._settings = settings
+        self._database = database
+        self._bus = bus
+        self._pool = pool
+        self._workers = workers
+        self._news = asyncio.Event()
+        self._closing = False
+        self._others: dict[UUID, Claim] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Dispatch until `close`; a database that is away is waited for."""
+        listener = asyncio.create_task(self._listen())
+        self._pool.resize(0, 0.0)
+        try:
+            while not self._closing:
+                try:
+                    more = await self.step()
+                except Unavailable as error:
+                    log.warning("the database is away: %s", error)
+                    more = False
+                if not more:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
+                self._news.clear()
+        finally:
+            listener.cancel()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, listener, return_exceptions=True)
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing = True
+        self._news.set()
+
+    async def step(self) -> bool:
+        """Renew, recover, grow, claim and hand out once; True when there may be more to claim at once."""
+        async with self._database.transaction(RUNTIME) as session:
+            await leases.hold(session, self.name, self.name, self._settings.lease_seconds)
+            for claim in self._others.values():
+                await queue.renew(session, claim.id, claim.generation, self._settings.lease_seconds)
+            await queue.release_lapsed(session)
+            waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
+            self._pool.resize(waiting, waited)
+            executions = await self._claim(session, (WorkKind.EXECUTION,), self._pool.idle)
+            others = await self._claim(session, OTHER_KINDS, OTHER_SLOTS - len(self._others))
+        for claim in executions:
+            self._start(self._supervise(self._pool.take(), claim))
+        for claim in others:
+            self._others[claim.id] = claim
+            self._start(self._do(claim))
+        return bool(executions) and self._pool.idle > 0
+
+    async def _claim(self, session: AsyncSession, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
+        if limit <= 0:
+            return []
+        lease = self._settings.lease_seconds
+        return await queue.claim(session, self.name, kinds=kinds, limit=limit, lease_seconds=lease)
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervise(self, supervisor: SupervisorHandle, claim: Claim) -> None:
+        broken = False
+        try:
+            await supervisor.run(claim)
+        except Exception:
+            broken = True
+            log.exception("the supervisor of execution %s broke", claim.subject)
+        finally:
+            self._pool.give_back(supervisor, broken=broken)
+            self._news.set()
+
+    async def _do(self, claim: Claim) -> None:
+        try:
+            await self._workers.run(claim)
+        except Exception:
+            log.exception("work item %s (%s) broke", claim.id, claim.kind)
+        finally:
+            del self._others[claim.id]
+            self._news.set()
+            await self._bus.publish(outcome_topic(claim.id))
+
+    async def _listen(self) -> None:
+        async for _ in self._bus.wakeups(WORK, every=TICK_SECONDS):
+            self._news.set()

@@ -1,0 +1,85 @@
+"""The warm pool of supervisors: how many there should be, and which of them are idle."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+GROW_AFTER_SECONDS = 2.0
+
+
+def wanted_size(waiting: int, waited: float, busy: int, size: int, *, limits: tuple[int, int]) -> int:
+    """How many supervisors there should be for `waiting` executions, the oldest of which waits `waited` seconds.
+
+    A short burst is served by the warm ones: a new actor costs more than most executions. When work keeps waiting
+    the pool grows by a quarter at a time; when it idles it shrinks by a quarter of its idle members at a time, so
+    that a pause between two bursts does not empty it.
+    """
+    least, most = limits
+    needed = busy + waiting
+    if waiting and waited >= GROW_AFTER_SECONDS and needed > size:
+        return max(least, min(most, needed, size + max(1, size // 4)))
+    if not waiting and needed < size:
+        return max(least, needed, size - max(1, (size - busy) // 4))
+    return max(least, size)
+
+
+class Pool(Generic[T]):
+    """Members made by `make` and ended by `end`; each does one thing at a time, none before it is ready."""
+
+    def __init__(
+        self, make: Callable[[], Awaitable[T]], end: Callable[[T], None], *, least: int, most: int
+    ) -> None:
+        self._make = make
+        self._end = end
+        self._limits = (least, most)
+        self._idle: list[T] = []
+        self._busy: list[T] = []
+        self._starting: set[asyncio.Task[None]] = set()
+
+    @property
+    def idle(self) -> int:
+        """How many are free now."""
+        return len(self._idle)
+
+    @property
+    def size(self) -> int:
+        """How many there are, those that start included."""
+        return len(self._idle) + len(self._busy) + len(self._starting)
+
+    def resize(self, waiting: int, waited: float) -> None:
+        """Grow or shrink for what waits; a busy member is never ended."""
+        size = wanted_size(waiting, waited, len(self._busy), self.size, limits=self._limits)
+        while self.size < size:
+            task = asyncio.create_task(self._start())
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+        while self.size > size and self._idle:
+            self._end(self._idle.pop(0))
+
+    async def _start(self) -> None:
+        self._idle.insert(0, await self._make())
+
+    def take(self) -> T:
+        """An idle member, the one used last first: its caches are warm. IndexError when none is idle."""
+        member = self._idle.pop()
+        self._busy.append(member)
+        return member
+
+    def give_back(self, member: T, *, broken: bool = False) -> None:
+        """Return a member; a broken one is ended and replaced at the next `resize`."""
+        self._busy.remove(member)
+        if broken:
+            self._end(member)
+        else:
+            self._idle.append(member)
+
+    def close(self) -> None:
+        """End them all."""
+        for task in self._starting:
+            task.cancel()
+        for member in [*self._idle, *self._busy]:
+            self._end(member)
+        self._idle.clear()
+        self._busy.clear()

@@ -1,0 +1,119 @@
+"""Takes an execution in hand: raises its generation, and reads all that its supervisor needs in one transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from models.errors import Terminal
+from models.fields import Json, JsonObject
+from models.parsing import parse
+from runtime.executions.journal import Holding
+from runtime.executions.program import RunContext, TaskProgram, programs
+from runtime.pipelines.plan import Plan
+from runtime.queue.store import Claim
+
+KEPT_PLANS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An execution in our hands."""
+
+    holding: Holding
+    plan: Plan
+    programs: dict[str, TaskProgram]
+    context: RunContext
+    accepted_at: datetime
+    lower: dict[str, str]
+    cancelling: bool
+
+
+_TAKE = text("""
+    UPDATE pipeline_executions AS execution
+    SET generation = :generation, state = CASE WHEN cancel_requested_at IS NULL THEN 'starting' ELSE state END
+    FROM pipeline_versions AS version
+    WHERE execution.id = :id AND execution.generation < :generation
+        AND execution.state NOT IN ('completed', 'failed', 'cancelled')
+        AND version.pipeline_id = execution.pipeline_id AND version.version = execution.version
+    RETURNING execution.pipeline_id, execution.version, execution.started_at, execution.execution_context,
+        execution.dry_run, execution.cancel_requested_at IS NOT NULL AS cancelling, version.fingerprint,
+        (SELECT jsonb_object_agg(cursor.step_name, cursor.cursor -> 'value') FROM pipeline_cursors AS cursor
+         WHERE cursor.pipeline_id = execution.pipeline_id) AS cursors
+""")
+
+_PLAN = text("SELECT plan FROM pipeline_versions WHERE pipeline_id = :pipeline_id AND version = :version")
+
+_REVISIONS = text("""
+    SELECT id, updated_at::text AS revision FROM data_sources WHERE id = ANY(:ids)
+    UNION ALL SELECT id, updated_at::text FROM data_destinations WHERE id = ANY(:ids)
+""")
+
+
+class Plans:
+    """Plans and their programs by fingerprint, so that a pipeline that runs often is read and prepared once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Plan, dict[str, TaskProgram]]] = {}
+
+    async def of(
+        self, session: AsyncSession, fingerprint: str, pipeline_id: UUID, version: int
+    ) -> tuple[Plan, dict[str, TaskProgram]]:
+        """The plan of a version; raises `Terminal` when the version was saved without one."""
+        if fingerprint not in self._kept:
+            row = (await session.execute(_PLAN, {"pipeline_id": pipeline_id, "version": version})).one()
+            if row.plan is None:
+                raise Terminal("this version has no plan", hint="save the pipeline again", code="no_plan")
+            plan = parse(Plan, row.plan)
+            if len(self._kept) >= KEPT_PLANS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[fingerprint] = (plan, programs(plan))
+        return self._kept[fingerprint]
+
+
+async def take(session: AsyncSession, claim: Claim, plans: Plans, block_rows: int) -> Taken | None:
+    """Take the execution of a claim; None when it has ended or somebody newer holds it."""
+    row = (await session.execute(_TAKE, {"id": claim.subject, "generation": claim.generation})).first()
+    if row is None or claim.subject is None:
+        return None
+    plan, prepared = await plans.of(session, row.fingerprint, row.pipeline_id, row.version)
+    identities = {UUID(step.extract.source) for step in plan.steps if step.extract}
+    identities |= {UUID(step.load.destination) for step in plan.steps if step.load}
+    revisions = (await session.execute(_REVISIONS, {"ids": list(identities)})).all()
+    context = RunContext(
+        pipeline_id=row.pipeline_id,
+        execution_id=claim.subject,
+        generation=claim.generation,
+        parameters=_parameters(plan, row.execution_context),
+        revisions={found.id: found.revision for found in revisions},
+        dry_run=row.dry_run,
+        sample_rows=_sample_rows(row.execution_context),
+        block_rows=block_rows,
+    )
+    return Taken(
+        holding=Holding(claim.subject, row.pipeline_id, claim.id, claim.generation),
+        plan=plan,
+        programs=prepared,
+        context=context,
+        accepted_at=row.started_at,
+        lower={step: _as_text(value) for step, value in (row.cursors or {}).items()},
+        cancelling=row.cancelling,
+    )
+
+
+def _parameters(plan: Plan, context: JsonObject) -> dict[str, Json]:
+    """The pipeline's defaults, overridden by what the execution was given."""
+    given = context.get("parameters")
+    return {**plan.parameters, **(given if isinstance(given, dict) else {})}
+
+
+def _sample_rows(context: JsonObject) -> int | None:
+    rows = context.get("sample_rows")
+    return rows if isinstance(rows, int) else None
+
+
+def _as_text(value: Json) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
