@@ -9,9 +9,6 @@ from typing import TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import strawberry
-from runtime.bus import Bus
-from runtime.database import Database
-from runtime.settings import Settings
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
@@ -22,6 +19,9 @@ from runtime.access.audit import Deed, record
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer
 from runtime.access.tokens import Clock, utc_now
+from runtime.bus import Bus
+from runtime.database import Database
+from runtime.settings import Settings
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -107,10 +107,7 @@ class Context:
                 await self._record(session)
             return
         async with self._turn:
-            session = self._session
-            if session is None:
-                opening = self.services.database.transaction(self.signed_in)
-                session = self._session = await self._stack.enter_async_context(opening)
+            session = self._session or await self._open()
             try:
                 yield session
             except DomainError:
@@ -165,6 +162,11 @@ class Context:
     async def _record(self, session: AsyncSession) -> None:
         deeds, self._deeds = self._deeds, []
         await record(session, self.signed_in, *deeds)
+
+    async def _open(self) -> AsyncSession:
+        opened = await self._stack.enter_async_context(self.services.database.transaction(self.signed_in))
+        self._session = opened
+        return opened
 
     async def _discard(self, error: BaseException) -> None:
         """Roll back; what the database refused is raised as the typed error that the transaction makes of it."""
