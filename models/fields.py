@@ -1,4 +1,4 @@
-"""The column types of the tables: documents, closed sets, sealed envelopes and moments; and the JSON types they hold."""
+"""The column types of the tables: documents, closed sets, sealed envelopes, moments; and the JSON they hold."""
 
 from datetime import UTC, datetime
 from enum import StrEnum

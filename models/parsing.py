@@ -77,7 +77,7 @@ def join_path(root: str, items: list[PathItem]) -> str:
 
 
 def _refuse_unstorable(value: object, path: str, depth: int) -> None:
-    """Refuse what JSON or PostgreSQL's jsonb cannot hold: NaN, infinity, NUL, half a surrogate pair, endless nesting."""
+    """Refuse what JSON or PostgreSQL's jsonb cannot hold: NaN, infinity, NUL, lone surrogates, endless nesting."""
     if depth > DEEPEST:
         raise Invalid(
             f"is nested more than {DEEPEST} levels deep",

@@ -24,7 +24,7 @@ from models.fields import (
 
 
 class PipelineType(StrEnum):
-    """What a pipeline is for: `etl` loads, `streaming` owns a processor, `reporting` ends in a report, `sync` mirrors."""
+    """What a pipeline does: `etl` loads, `streaming` owns a processor, `reporting` ends in a report, `sync` mirrors."""
 
     ETL = "etl"
     STREAMING = "streaming"

@@ -26,13 +26,14 @@ async def prepare(connection: AsyncConnection, login_role: str) -> None:
     await _require_version(connection)
     await _refuse_powerful(connection, login_role)
     statements = await _missing_roles(connection, login_role)
-    refused = [sql for sql in statements if not await _try(connection, sql)]
-    refused += await _missing_rights(connection)
-    if refused:
+    allowed = [await _try(connection, statement) for statement in statements]
+    missing = await _missing_rights(connection)
+    if missing or not all(allowed):
         migrating = await connection.scalar(text("SELECT current_user"))
+        # All of them: what the login could do itself is undone with the rest of this transaction.
         raise Denied(
             f"the login {migrating} may not prepare the database",
-            hint="let a superuser run: " + " ".join(f"{sql};" for sql in refused),
+            hint="let a superuser run: " + " ".join(f"{sql};" for sql in [*statements, *missing]),
         )
     await connection.execute(text("CREATE SCHEMA IF NOT EXISTS wedsync"))
 

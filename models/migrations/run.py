@@ -7,11 +7,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from models.errors import Unavailable
+from models.errors import Denied, Unavailable
 from models.migrations.roles import open_version_to, prepare
 from models.migrations.scope import VERSION_SCHEMA
 
@@ -25,6 +25,9 @@ def _config() -> Config:
     config.set_main_option("path_separator", "os")
     return config
 
+
+AWAY = ("08", "28", "3D", "53", "57")
+"""SQLSTATE classes: no connection, no such login, no such database, no room, shutting down."""
 
 HEAD_REVISION: str = ScriptDirectory.from_config(_config()).get_current_head() or ""
 """The newest revision."""
@@ -46,8 +49,8 @@ async def migrate(owner_url: str, *, login_role: str = LOGIN_ROLE) -> list[str]:
             applied = await connection.run_sync(_upgrade)
             await open_version_to(connection, login_role)
             return applied
-    except (OSError, OperationalError, InterfaceError) as error:
-        raise _unreachable(error) from error
+    except (OSError, DBAPIError) as error:
+        raise _explained(error) from error
     finally:
         await engine.dispose()
 
@@ -58,8 +61,8 @@ async def current_revision(url: str) -> str | None:
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_revision)
-    except (OSError, OperationalError, InterfaceError) as error:
-        raise _unreachable(error) from error
+    except (OSError, DBAPIError) as error:
+        raise _explained(error) from error
     finally:
         await engine.dispose()
 
@@ -78,9 +81,12 @@ def _revision(connection: Connection) -> str | None:
     return context.get_current_revision()
 
 
-def _unreachable(error: Exception) -> Unavailable:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return Unavailable(
-        f"PostgreSQL cannot be reached: {cause}",
-        hint="is it running, and does the URL name it?",
-    )
+def _explained(error: OSError | DBAPIError) -> Exception:
+    """A typed error for a server that is away or shuts the login out; anything else as it is."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    state = getattr(cause, "sqlstate", None)
+    if state is None or state.startswith(AWAY):
+        return Unavailable(f"PostgreSQL cannot be reached: {cause}", hint="is it running, and does the URL name it?")
+    if state == "42501":
+        return Denied(f"PostgreSQL refused: {cause}", hint="migrate as the login that owns the tables")
+    return error
