@@ -20,7 +20,7 @@ from models.fields import Json
 from models.sources import SourceType
 from runtime.registry import Registry
 
-C = TypeVar("C", bound=StrictModel)
+C_co = TypeVar("C_co", bound=StrictModel, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,33 @@ class Split:
     token: Json = None
 
 
-class Source(ABC, Generic[C]):
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that a source could not take: where it is (`guests.csv, line 17`), why, and how its text begins."""
+
+    place: str
+    reason: str
+    text: str
+
+
+@dataclass(slots=True)
+class Rejections:
+    """What a source set aside since it was opened: how many rows, and the first of them."""
+
+    KEPT: ClassVar[int] = 1_000
+    LONGEST: ClassVar[int] = 2_000
+
+    count: int = 0
+    rows: list[RejectedRow] = field(default_factory=list)
+
+    def add(self, place: str, reason: str, text: str, *, keep: bool = True) -> None:
+        """Count a row, and keep it while there is room."""
+        self.count += 1
+        if keep and len(self.rows) < self.KEPT:
+            self.rows.append(RejectedRow(place, reason, text[: self.LONGEST]))
+
+
+class Source(ABC, Generic[C_co]):
     """A place that rows come from, opened with its unsealed configuration; used by one thread, closed after use."""
 
     kind: ClassVar[str]
@@ -80,8 +106,9 @@ class Source(ABC, Generic[C]):
     Config: ClassVar[type[StrictModel]]
     incremental: ClassVar[bool] = False
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
+        self.rejections = Rejections()
 
     @abstractmethod
     def check(self) -> Health:
@@ -162,7 +189,7 @@ class LoadCounts:
     failed: int = 0
 
 
-class Destination(ABC, Generic[C]):
+class Destination(ABC, Generic[C_co]):
     """A place that rows go to. Partitions land in staging; one final transaction publishes them all.
 
     Order of calls: `prepare`, then `write` once for each partition (in any process, in parallel), then `commit`, or
@@ -176,7 +203,7 @@ class Destination(ABC, Generic[C]):
     Config: ClassVar[type[StrictModel]]
     write_modes: ClassVar[frozenset[WriteMode]] = frozenset(WriteMode)
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
 
     @abstractmethod
@@ -226,5 +253,6 @@ class Destination(ABC, Generic[C]):
 
 
 SOURCES: Registry[type[Source[StrictModel]]] = Registry("source", "runtime.connectors", "wedsync.sources")
-DESTINATIONS: Registry[type[Destination[StrictModel]]] = Registry("destination", "runtime.connectors", "wedsync.destinations")
-
+DESTINATIONS: Registry[type[Destination[StrictModel]]] = Registry(
+    "destination", "runtime.connectors", "wedsync.destinations"
+)

@@ -1,0 +1,144 @@
+"""CSV files as a source and as a destination: typed columns, and broken rows named by file and line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.errors import Terminal
+from runtime.batches.types import sql_type
+from runtime.connectors._contract import SOURCES
+from runtime.connectors._csv_rows import BadRow, CsvDialect, CsvRows
+from runtime.connectors._datasets import Part
+from runtime.connectors._files import FileSource, OnBadRow, RowFileConfig, cut, divided, sample_of
+from runtime.connectors._places import FileEntry, is_compressed
+from runtime.connectors._text_values import TextFormats, cast_text, decode_text, infer_type
+
+
+class CsvConfig(CsvDialect, RowFileConfig):
+    """CSV files below a root. Dates and timestamps are ISO 8601 unless `strptime` formats are given."""
+
+    date_formats: tuple[str, ...] = ()
+    timestamp_formats: tuple[str, ...] = ()
+
+
+class CsvSource(FileSource[CsvConfig]):
+    """Reads CSV.
+
+    Types that are not declared come from a sample, the first block of several files, so they are the same for the
+    same files; a later value that does not fit is a bad row.
+    """
+
+    kind = "csv"
+    Config = CsvConfig
+    suffixes = (".csv", ".tsv", ".txt")
+
+    def _infer(self, files: Sequence[FileEntry], types: Mapping[str, pa.DataType]) -> pa.Schema:
+        written: dict[str, set[str]] = {}
+        first: list[str] = []
+        for file in sample_of(files, self.config.sample_files):
+            rows = self._open(Part(file), self.config.column_names, self.config.sample_bytes, stops=False)
+            names = rows.header()
+            first = first or names
+            self._match_columns(file.path, names, pa.schema([(name, pa.string()) for name in first]))
+            for name in names:
+                written.setdefault(name, set())
+            for name, values in _texts(next(rows.batches(), None)).items():
+                written[name].update(values)
+        return pa.schema([(name, types.get(name) or infer_type(sorted(texts))) for name, texts in written.items()])
+
+    def _rows(self, part: Part, stored: pa.Schema) -> Iterator[pa.RecordBatch]:
+        stops = self.config.on_bad_row is OnBadRow.FAIL
+        rows = self._open(part, self.config.column_names or stored.names, self.config.block_bytes, stops=stops)
+        self._match_columns(part.file.path, rows.header(), stored)
+        unfit: list[BadRow] = []
+        try:
+            for batch in rows.batches():
+                typed, bad = self._typed(batch, stored)
+                unfit += [BadRow(rows.record(at), reason, _text_of(batch, at)) for at, reason in bad]
+                if stops and unfit:
+                    break
+                yield _without(typed, [at for at, _ in bad]) if bad else typed
+        except Terminal:
+            if not (stops and rows.bad):
+                raise
+        finally:
+            self._account(rows, unfit)
+        if stops and (rows.bad or unfit):
+            raise self._broken(rows, min([*rows.bad, *unfit], key=lambda row: row.record))
+
+    def _divide(self, file: FileEntry, count: int) -> list[Part]:
+        if not self.config.is_divisible or is_compressed(file.path):
+            return [Part(file)]
+        return divided(self.place, file, count, has_header=self.config.header)
+
+    def _open(self, part: Part, names: Sequence[str], block_bytes: int, *, stops: bool) -> CsvRows:
+        return CsvRows(self.place, self.config, part, names, block_bytes, stops)
+
+    def _typed(self, batch: pa.RecordBatch, stored: pa.Schema) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        """The raw batch in its types, and the positions of rows that do not fit, each with the first reason."""
+        formats = TextFormats(self.config.date_formats, self.config.timestamp_formats)
+        columns: list[pa.Array] = []
+        bad: dict[int, str] = {}
+        for field in stored:
+            if field.name not in batch.schema.names:
+                columns.append(pa.nulls(batch.num_rows, field.type))
+                continue
+            raw = batch.column(field.name)
+            texts, undecoded = decode_text(raw)
+            values, unfit = cast_text(texts, field.type, formats)
+            columns.append(values)
+            for at in undecoded:
+                bad.setdefault(at, f"column {field.name} is not {self.config.encoding}")
+            for at in unfit:
+                bad.setdefault(at, f"column {field.name}: {cut(texts[at].as_py())!r} is not a {sql_type(field.type)}")
+            if not field.nullable and values.null_count > len(undecoded) + len(unfit):
+                for at in pc.indices_nonzero(values.is_null()).to_pylist():
+                    bad.setdefault(at, f"column {field.name} has no value, and needs one")
+        nullable = pa.schema([field.with_nullable(True) for field in stored])
+        typed = pa.RecordBatch.from_arrays(columns, schema=nullable if bad else stored)
+        return typed, sorted(bad.items())
+
+    def _account(self, rows: CsvRows, unfit: Sequence[BadRow]) -> None:
+        """Count the bad rows of a part that was read, and keep them with their lines where they are asked for."""
+        if self.config.on_bad_row is OnBadRow.FAIL:
+            return
+        bad = sorted([*rows.bad, *unfit], key=lambda row: row.record)
+        keep = self.config.on_bad_row is OnBadRow.QUARANTINE
+        room = max(self.rejections.KEPT - len(self.rejections.rows), 0) if keep else 0
+        lines = rows.lines([row.record for row in bad[:room]]) if bad[:room] else {}
+        for row in bad:
+            place = f"{rows.part.file.path}, line {lines.get(row.record, '?')}"
+            self.rejections.add(place, row.reason, row.text, keep=keep)
+
+    def _broken(self, rows: CsvRows, row: BadRow) -> Terminal:
+        line = rows.lines([row.record]).get(row.record, "?")
+        return Terminal(
+            f"{rows.part.file.path}, line {line}: {row.reason}",
+            hint="mend the row, declare the column's type, or set on_bad_row to skip or quarantine",
+            code="bad_row",
+        )
+
+
+def _texts(batch: pa.RecordBatch | None) -> dict[str, list[str]]:
+    """The distinct values of each column of a sample that are not empty; bytes that are no text count as text."""
+    if batch is None:
+        return {}
+    distinct = {name: pc.unique(batch.column(name)).to_pylist() for name in batch.schema.names}
+    return {
+        name: [text for value in values if value and (text := value.decode("utf-8", "replace").strip())]
+        for name, values in distinct.items()
+    }
+
+
+def _text_of(batch: pa.RecordBatch, at: int) -> str:
+    values = (column[at].as_py() for column in batch.columns)
+    return ",".join("" if value is None else value.decode("utf-8", "replace") for value in values)
+
+
+def _without(batch: pa.RecordBatch, positions: Sequence[int]) -> pa.RecordBatch:
+    kept = pc.invert(pc.is_in(pa.array(range(batch.num_rows)), pa.array(positions)))
+    return batch.filter(kept)
+
+
+SOURCES.register(CsvSource)
