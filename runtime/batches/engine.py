@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow as pa
 from models.errors import DomainError, RunError, Terminal
 from models.fields import Json
 
-Input = pa.Table | pa.RecordBatchReader
+Input: TypeAlias = pa.Table | pa.RecordBatchReader
 
 _LOCKDOWN = """
 SET python_enable_replacements = false;

@@ -41,9 +41,7 @@ class RayExecutor:
         except RayError as error:
             _raise(error)
 
-    async def _follow(
-        self, request: TaskRequest, stream: "ray.ObjectRefGenerator", on_progress: OnProgress
-    ) -> Ran:
+    async def _follow(self, request: TaskRequest, stream: "ray.ObjectRefGenerator", on_progress: OnProgress) -> Ran:
         """A task that loads tells progress; any other delivers blocks, fetched by whoever reads them."""
         tells = request.program.load is not None or request.phase is not Phase.WHOLE
         refs: list[ray.ObjectRef] = []

@@ -28,9 +28,7 @@ def wanted_size(waiting: int, waited: float, busy: int, size: int, *, limits: tu
 class Pool(Generic[T]):
     """Members made by `make` and ended by `end`; each does one thing at a time, none before it is ready."""
 
-    def __init__(
-        self, make: Callable[[], Awaitable[T]], end: Callable[[T], None], *, least: int, most: int
-    ) -> None:
+    def __init__(self, make: Callable[[], Awaitable[T]], end: Callable[[T], None], *, least: int, most: int) -> None:
         self._make = make
         self._end = end
         self._limits = (least, most)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import ray
 
 from models.errors import Retryable
-from runtime.cluster.worker import process_background, process_database, process_worker
 from runtime.cluster.work import perform
+from runtime.cluster.worker import process_background, process_database, process_worker
 from runtime.executions.program import Outcome, TaskRequest
 from runtime.executions.steps import Item, run_task
 from runtime.queue.store import Claim

@@ -54,9 +54,7 @@ class StoredConnections:
         opened = cached[1]
         return SOURCES.get(opened.kind)(opened.config)
 
-    def destination(
-        self, destination: UUID, revision: str, load: LoadPlan
-    ) -> tuple[Destination[StrictModel], Target]:
+    def destination(self, destination: UUID, revision: str, load: LoadPlan) -> tuple[Destination[StrictModel], Target]:
         """The destination, opened, and where and how the load writes there; the caller closes it."""
         cached = self._destinations.get(destination)
         if cached is None or cached[0] != revision:

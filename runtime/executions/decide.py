@@ -83,9 +83,7 @@ class Cancel:
 Decision = Start | Skip | Stop | TimeOut | Wake | Complete | Fail | Cancel
 
 
-def decide(
-    plan: Plan, states: Mapping[str, TaskState], now: datetime, *, cancelling: bool = False
-) -> list[Decision]:
+def decide(plan: Plan, states: Mapping[str, TaskState], now: datetime, *, cancelling: bool = False) -> list[Decision]:
     """The decisions due at `now`. An empty list means: wait for a running task.
 
     A critical failure stops what runs and starts nothing new; a failure that is not critical skips what depends on

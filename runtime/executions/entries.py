@@ -82,7 +82,7 @@ def summary_of(ending: Ending) -> JsonObject:
 
 
 def _completed(report: StepReport, attempt: int, since: datetime, now: datetime) -> Entry:
-    shared = {"shared_time_with": list(report.shared_with)} if report.shared_with else {}
+    shared: JsonObject = {"shared_time_with": list(report.shared_with)} if report.shared_with else {}
     values: JsonObject = {
         "records_in": report.records_in,
         "records_out": report.records_out,
@@ -131,9 +131,7 @@ def _failed_row(
     return StepRow(failure.step or program.members[-1].name, state, attempt, since, completed, values)
 
 
-def _not_run(
-    member: Member, state: StepState, reason: str, attempt: int, times: tuple[datetime, datetime]
-) -> Entry:
+def _not_run(member: Member, state: StepState, reason: str, attempt: int, times: tuple[datetime, datetime]) -> Entry:
     row = StepRow(member.name, state, attempt, *times, {"transformation_stats": {"reason": reason}})
     return Entry(EventKind.STEP_SKIPPED, times[1], {"reason": reason}, row)
 

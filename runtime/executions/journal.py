@@ -192,7 +192,13 @@ class Journal:
 
     async def _write(self, session: AsyncSession, entries: Sequence[Entry], state: ExecutionState | None) -> None:
         events = [
-            {"ordinal": ordinal, "at": entry.at, "kind": entry.kind, "step_name": _step_name(entry), "payload": entry.payload}
+            {
+                "ordinal": ordinal,
+                "at": entry.at,
+                "kind": entry.kind,
+                "step_name": _step_name(entry),
+                "payload": entry.payload,
+            }
             for ordinal, entry in enumerate(entries, 1)
         ]
         steps = {entry.step.step_name: _columns(entry.step) for entry in entries if entry.step is not None}

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import cast
 
 import pyarrow as pa
 
@@ -19,7 +18,7 @@ class LocalExecutor:
 
     async def run(self, request: TaskRequest, inputs: Mapping[str, Refs], on_progress: OnProgress) -> Ran:
         """Raises the task's own typed error."""
-        blocks = {name: cast("list[pa.Table]", list(refs)) for name, refs in inputs.items()}
+        blocks: dict[str, list[pa.Table]] = {name: list(refs) for name, refs in inputs.items()}
         return await asyncio.to_thread(self._run, request, blocks, on_progress)
 
     def _run(self, request: TaskRequest, inputs: Mapping[str, list[pa.Table]], on_progress: OnProgress) -> Ran:

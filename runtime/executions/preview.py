@@ -45,9 +45,7 @@ def sample_context(revisions: Mapping[UUID, str], parameters: Mapping[str, Json]
     return RunContext(uuid4(), uuid4(), 0, parameters, revisions, dry_run=True, sample_rows=rows)
 
 
-def _run(
-    plan: Plan, step: PlanStep, context: RunContext, tables: Mapping[str, pa.Table], worker: Worker
-) -> pa.Table:
+def _run(plan: Plan, step: PlanStep, context: RunContext, tables: Mapping[str, pa.Table], worker: Worker) -> pa.Table:
     if step.extract is not None:
         return _extract(plan, step, context, worker)
     inputs = {name: tables[name] for name in step.inputs}

@@ -56,9 +56,7 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
     )
 
 
-def commit_report(
-    program: TaskProgram, usage: Usage, counts: LoadCounts, cursors: Mapping[str, str]
-) -> TaskReport:
+def commit_report(program: TaskProgram, usage: Usage, counts: LoadCounts, cursors: Mapping[str, str]) -> TaskReport:
     """The report of the final transaction of a partitioned load: true counts, and its time as load time."""
     step = StepReport(
         step=program.members[-1].name,

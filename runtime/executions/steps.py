@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import pyarrow as pa
@@ -26,8 +26,8 @@ PROGRESS_SECONDS = 0.5
 
 R = TypeVar("R")
 
-Blocks = Iterable[pa.Table]
-Item = pa.Table | Progress | Outcome
+Blocks: TypeAlias = Iterable[pa.Table]
+Item: TypeAlias = pa.Table | Progress | Outcome
 
 
 class Connections(Protocol):
@@ -36,9 +36,7 @@ class Connections(Protocol):
     def source(self, source: UUID, revision: str) -> Source[StrictModel]:
         """The source, opened; the caller closes it."""
 
-    def destination(
-        self, destination: UUID, revision: str, load: LoadPlan
-    ) -> tuple[Destination[StrictModel], Target]:
+    def destination(self, destination: UUID, revision: str, load: LoadPlan) -> tuple[Destination[StrictModel], Target]:
         """The destination, opened, and where and how the load writes there; the caller closes it."""
 
 

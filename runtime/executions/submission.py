@@ -51,9 +51,7 @@ async def submit(session: AsyncSession, submission: Submission, by: Identity) ->
         if earlier is None:
             raise Conflict("the same key was submitted at the same moment", hint="submit it again")
         return earlier
-    await queue.enqueue(
-        session, WorkKind.EXECUTION, by=by.user_id, subject=execution.id, priority=submission.priority
-    )
+    await queue.enqueue(session, WorkKind.EXECUTION, by=by.user_id, subject=execution.id, priority=submission.priority)
     return execution
 
 
@@ -65,14 +63,8 @@ def _refuse_stopped(pipeline: DataPipeline) -> None:
 
 
 async def _with_key(session: AsyncSession, submission: Submission) -> PipelineExecution | None:
-    found = (
-        await session.scalars(
-            select(PipelineExecution).where(
-                PipelineExecution.pipeline_id == submission.pipeline_id,
-                PipelineExecution.idempotency_key == submission.idempotency_key,
-            )
-        )
-    ).first()
+    same_key = {"pipeline_id": submission.pipeline_id, "idempotency_key": submission.idempotency_key}
+    found = (await session.scalars(select(PipelineExecution).filter_by(**same_key))).first()
     same = found is None or (
         found.execution_context.parameters == dict(submission.parameters) and found.dry_run == submission.dry_run
     )
@@ -153,6 +145,6 @@ async def request_cancel(session: AsyncSession, execution_id: UUID) -> PipelineE
         execution.state = ExecutionState.CANCELLING
         kind = EventKind.EXECUTION_CANCELLING
     execution.last_event_seq += 1
-    session.add(ExecutionEvent(execution_id=execution.id, seq=execution.last_event_seq, kind=kind.value))
+    session.add(ExecutionEvent(execution_id=execution.id, seq=execution.last_event_seq, kind=kind))
     await session.flush()
     return execution

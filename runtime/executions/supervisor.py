@@ -236,4 +236,3 @@ class Supervisor:
         for name in list(self._running):
             self._stop_task(name)
         await asyncio.gather(*self._stopping, return_exceptions=True)
-

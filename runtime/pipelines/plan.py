@@ -76,6 +76,15 @@ class PlanStep(StrictModel):
     critical: bool = True
     enabled: bool = True
 
+    @property
+    def is_lookup(self) -> bool:
+        """Whether this extract only serves an enrichment; its rows are not what the pipeline processes."""
+        return self.extract is not None and self.name.endswith(LOOKUP_SUFFIX)
+
+
+LOOKUP_SUFFIX = "__lookup"
+"""How the extract that an enrichment reads from is named: `<step>__lookup`."""
+
 
 class PlanTask(StrictModel):
     """What is left of neighbouring steps after fusion: one Ray task, or one for each partition of its read.

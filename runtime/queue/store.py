@@ -74,8 +74,7 @@ async def claim(
     rows = (await session.execute(_CLAIM, {**parameters, "lease_seconds": lease_seconds})).all()
     ordered = sorted(rows, key=lambda row: (-row.priority, row.created_at))
     return [
-        Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by)
-        for row in ordered
+        Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by) for row in ordered
     ]
 
 

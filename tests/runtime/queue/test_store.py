@@ -1,0 +1,94 @@
+"""The queue's promises: each item to one holder, lapsed leases come back, typed errors survive the way."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from models.errors import Invalid, Unavailable
+from runtime.bus import Bus, outcome_topic
+from runtime.database import Database
+from runtime.queue import store
+from runtime.queue.kinds import WorkKind
+from runtime.queue.store import Claim
+from tests.kit.identities import ENGINEER, RUNTIME
+
+LEASE = 15.0
+
+
+async def enqueue(database: Database, *priorities: int) -> None:
+    async with database.transaction(ENGINEER) as session:
+        for priority in priorities:
+            await store.enqueue(session, WorkKind.CHECK, by=ENGINEER.user_id, subject=uuid4(), priority=priority)
+
+
+async def claim(database: Database, limit: int, lease: float = LEASE) -> list[Claim]:
+    async with database.transaction(RUNTIME) as session:
+        return await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=limit, lease_seconds=lease)
+
+
+async def test_each_item_goes_to_one_of_many_who_claim_at_once(database: Database) -> None:
+    await enqueue(database, *[0] * 20)
+    shares = await asyncio.gather(*(claim(database, 7) for _ in range(4)))
+    taken = [item.id for share in shares for item in share]
+    assert len(taken) == len(set(taken)) == 20
+
+
+async def test_the_most_urgent_goes_first_and_then_the_oldest(database: Database) -> None:
+    for priority in (0, 5, 0, 9):
+        await enqueue(database, priority)
+    async with database.transaction(RUNTIME) as session:
+        claimed = await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=2, lease_seconds=LEASE)
+        assert await store.waiting(session, WorkKind.CHECK, 10) != (0, 0.0)
+    assert len(claimed) == 2
+    rest = await claim(database, 10)
+    assert len(rest) == 2
+
+
+async def test_an_item_whose_holder_went_silent_is_claimed_again_with_a_higher_generation(database: Database) -> None:
+    await enqueue(database, 0)
+    (first,) = await claim(database, 1, lease=-1.0)
+    async with database.transaction(RUNTIME) as session:
+        assert await store.release_lapsed(session) == 1
+    (second,) = await claim(database, 1)
+    assert (second.id, second.generation) == (first.id, first.generation + 1)
+    async with database.transaction(RUNTIME) as session:
+        assert not await store.renew(session, first.id, first.generation, LEASE)
+        assert not await store.settle(session, first, {"late": True})
+        assert await store.settle(session, second, {"late": False})
+
+
+async def test_who_waits_gets_the_result(database: Database, bus: Bus) -> None:
+    await enqueue(database, 0)
+    (item,) = await claim(database, 1)
+    waiting = asyncio.create_task(store.outcome(database, bus, ENGINEER, item.id, 5.0))
+    async with database.transaction(RUNTIME) as session:
+        await store.settle(session, item, {"rows": 3})
+    await bus.publish(outcome_topic(item.id))
+    assert await waiting == {"rows": 3}
+
+
+async def test_who_waits_gets_the_typed_error(database: Database, bus: Bus) -> None:
+    await enqueue(database, 0)
+    (item,) = await claim(database, 1)
+    async with database.transaction(RUNTIME) as session:
+        await store.settle(session, item, error=Invalid("no such table", hint="create it", path="dataset"))
+    with pytest.raises(Invalid, match="no such table") as raised:
+        await store.outcome(database, bus, ENGINEER, item.id, 5.0)
+    assert (raised.value.path, raised.value.hint) == ("dataset", "create it")
+
+
+async def test_who_waits_in_vain_is_told_where_to_look(database: Database) -> None:
+    async with database.transaction(ENGINEER) as session:
+        item = await store.enqueue(session, WorkKind.CHECK, by=ENGINEER.user_id)
+    with pytest.raises(Unavailable, match=r"no answer within 0\.2 s"):
+        await store.outcome(database, Bus(None), ENGINEER, item, 0.2)
+
+
+async def test_a_withdrawn_item_is_not_claimed(database: Database) -> None:
+    subject = uuid4()
+    async with database.transaction(ENGINEER) as session:
+        await store.enqueue(session, WorkKind.CHECK, by=ENGINEER.user_id, subject=subject)
+        assert await store.withdraw(session, subject)
+        assert not await store.withdraw(session, subject)
+    assert await claim(database, 1) == []
