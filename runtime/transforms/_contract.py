@@ -16,7 +16,7 @@ from models.fields import Json
 from runtime.batches.types import Columns
 from runtime.registry import Registry
 
-C = TypeVar("C", bound=StrictModel)
+C_co = TypeVar("C_co", bound=StrictModel, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Lookup:
     config: Json
 
 
-class Transform(ABC, Generic[C]):
+class Transform(ABC, Generic[C_co]):
     """One step's relational meaning.
 
     `row_wise` says that each output row depends on one input row alone and their order does not matter: such
@@ -48,7 +48,7 @@ class Transform(ABC, Generic[C]):
     row_wise: ClassVar[bool] = False
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: C_co) -> None:
         self.config = config
 
     @abstractmethod
