@@ -18,7 +18,7 @@ from api.problems import on_domain_error, on_http_exception, on_unexpected
 from graphql_schema.context import Services
 from graphql_schema.schema import Options, build_schema
 from models.errors import DomainError
-from runtime.access.secrets import sealer
+from runtime.access.sealing import sealer_of
 from runtime.access.tokens import Clock, utc_now
 from runtime.bus import Bus
 from runtime.database import Database
@@ -33,7 +33,7 @@ def create_app(settings: Settings, database: Database, bus: Bus, *, clock: Clock
     Needs neither PostgreSQL nor the runtime to start. Raises `Invalid` for secrets that cannot be used.
     """
     schema = build_schema(Options.of(settings))
-    services = Services(settings, database, bus, sealer(settings), clock)
+    services = Services(settings, database, bus, sealer_of(settings), clock)
     authenticator = Authenticator.of(settings, database, clock)
     registry = CollectorRegistry()
     endpoint = GraphQLEndpoint(schema, services, authenticator)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from models.errors import Denied, Unauthenticated
 from runtime.access.principal import Principal
-from runtime.access.secrets import jwt_secret
+from runtime.access.secrets import jwt_secret_of
 from runtime.access.tokens import Clock, Expected, KeySet, SignIn, Verifier, utc_now
 from runtime.database import Database
 from runtime.settings import Settings
@@ -33,7 +33,7 @@ class Authenticator:
         client = httpx.AsyncClient() if settings.jwks_url is not None else None
         keys = KeySet(settings.jwks_url, client, clock) if settings.jwks_url is not None and client else None
         expected = Expected(settings.jwt_audience, settings.jwt_issuer)
-        verifier = Verifier(secret=jwt_secret(settings), keys=keys, expected=expected, clock=clock)
+        verifier = Verifier(secret=jwt_secret_of(settings), keys=keys, expected=expected, clock=clock)
         return cls(verifier, database, client)
 
     async def sign_in(self, authorization: str | None) -> SignIn | None:

@@ -38,7 +38,8 @@ _STATUS_OF_CODE: Final = {
     "time_limit": 503,
 }
 _GRAPHIQL_POLICY: Final = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' https://unpkg.com; connect-src 'self' ws: wss:; "
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' https://unpkg.com; "
+    "connect-src 'self' ws: wss:; "
     "style-src 'self' 'unsafe-inline' https://unpkg.com; img-src 'self' data:; font-src 'self' data: https://unpkg.com"
 )
 

@@ -1,4 +1,4 @@
-"""`graphql-transport-ws` as we speak it: strict about what comes in, and closed when the sign-in ends or nobody reads."""
+"""`graphql-transport-ws` as we speak it: strict about what comes in, closed when the sign-in ends or nobody reads."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Seals secrets at rest: AES-256-GCM under a data key that a named key wraps, bound to the row and column they are of."""
+"""Seals secrets at rest: AES-256-GCM under a data key that a named key wraps, bound to their row and column."""
 
 import base64
 import binascii
@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from models.errors import Invalid, Unavailable
 from models.fields import Envelope, Json
+from runtime.access.secrets import FOLDER, kept
+from runtime.settings import Settings
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -90,6 +92,19 @@ class Sealer:
     def needs_resealing(self, envelope: Envelope) -> bool:
         """Whether an older key than the current one sealed it."""
         return envelope.key_id != self._current
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """The sealer of the settings' keys; in development, where none are set, of a key kept in the home."""
+    if settings.sealing_key is not None:
+        return Sealer.parse(settings.sealing_key.get_secret_value())
+    if settings.is_production:
+        raise Invalid("production needs a sealing key", hint="set it to `<id>:<base64>`", path=SETTING)
+    return Sealer.parse(kept(settings.home / FOLDER / "sealing", _new_key))
+
+
+def _new_key() -> str:
+    return f"home:{_text(os.urandom(KEY_BYTES))}"
 
 
 def _place(row: UUID, column: str) -> bytes:

@@ -1,6 +1,5 @@
 """The secrets of a home: those of the settings, or in development files in the home's folder, made on first use."""
 
-import base64
 import os
 import secrets
 from collections.abc import Callable
@@ -9,14 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import Invalid
-from runtime.access.sealing import KEY_BYTES, Sealer
 from runtime.settings import Settings
 
 FOLDER: Final = "secrets"
 LEAST_SECRET_BYTES: Final = 32
 
 
-def jwt_secret(settings: Settings) -> str | None:
+def jwt_secret_of(settings: Settings) -> str | None:
     """The secret that tokens are signed with; None when only an identity provider's tokens are accepted.
 
     Raises `Invalid` for a secret that can be guessed.
@@ -29,23 +27,10 @@ def jwt_secret(settings: Settings) -> str | None:
         return secret
     if settings.is_production:
         return None
-    return _kept(settings.home / FOLDER / "jwt", lambda: secrets.token_urlsafe(48))
+    return kept(settings.home / FOLDER / "jwt", lambda: secrets.token_urlsafe(48))
 
 
-def sealer(settings: Settings) -> Sealer:
-    """What seals the configurations of sources and destinations."""
-    if settings.sealing_key is not None:
-        return Sealer.parse(settings.sealing_key.get_secret_value())
-    if settings.is_production:
-        raise Invalid("production needs a sealing key", hint="set it to `<id>:<base64>`", path="WEDSYNC_SEALING_KEY")
-    return Sealer.parse(_kept(settings.home / FOLDER / "sealing", _new_key))
-
-
-def _new_key() -> str:
-    return f"home:{base64.b64encode(os.urandom(KEY_BYTES)).decode()}"
-
-
-def _kept(file: Path, make: Callable[[], str]) -> str:
+def kept(file: Path, make: Callable[[], str]) -> str:
     """The content of a file only its owner can read, made whole by whichever process comes first."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

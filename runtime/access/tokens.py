@@ -1,4 +1,4 @@
-"""Signs people in: issues this home's own tokens, and turns a token, ours or an identity provider's, into a principal."""
+"""Signs people in: issues this home's tokens, and turns a token, ours or an identity provider's, into a principal."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,0 +1,112 @@
+"""The configuration of a source or destination: in parts as people give and rows keep it, whole as plugins have it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+from uuid import UUID, uuid4
+
+from models.base import StrictModel
+from models.errors import Invalid
+from models.fields import Envelope, Json, JsonObject, parse
+from runtime.access.sealing import Sealer
+from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
+
+Plugin: TypeAlias = type[Source[StrictModel]] | type[Destination[StrictModel]]
+
+CONNECTION: Final = "connection_config"
+AUTHENTICATION: Final = "authentication_config"
+INLINE: Final = "inline"
+SOURCE: Final = "source"
+DESTINATION: Final = "destination"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a configuration is made of: the two secret parts, and the row's documents that a plugin may want."""
+
+    connection: JsonObject
+    authentication: JsonObject = field(default_factory=dict)
+    documents: Mapping[str, Json] = field(default_factory=dict)
+
+
+def plugin_of(entity: str, kind: str, path: str = "kind") -> Plugin:
+    """The plugin of a kind of source or destination; raises `Invalid` for an unknown one."""
+    return SOURCES.get(kind, path) if entity == SOURCE else DESTINATIONS.get(kind, path)
+
+
+def whole(plugin: Plugin, parts: Parts) -> StrictModel:
+    """The plugin's configuration.
+
+    A plugin with a field `authentication_config` or `authentication` gets that part there, another one among its
+    other keys; of the row's documents it gets those it has a field for, unless the connection part sets them.
+    Raises `Invalid` with the path of the bad key, from `connection_config` or `authentication_config` on.
+    """
+    fields = plugin.Config.model_fields
+    nested = next((name for name in (AUTHENTICATION, "authentication") if name in fields), None)
+    data: JsonObject = {name: value for name, value in parts.documents.items() if name in fields and value}
+    data.update(parts.connection)
+    if parts.authentication and nested is not None:
+        data[nested] = parts.authentication
+    elif parts.authentication:
+        data.update(parts.authentication)
+    try:
+        return parse(plugin.Config, data)
+    except Invalid as error:
+        place = _place(error.path, nested, parts)
+        raise Invalid(error.message, hint=error.hint, path=place, code=error.specific_code) from None
+
+
+def _place(path: str | None, nested: str | None, parts: Parts) -> str:
+    """Where a key of the whole was given."""
+    if path is None:
+        return CONNECTION
+    head = path.partition(".")[0].partition("[")[0]
+    if nested is not None and head == nested:
+        return AUTHENTICATION + path[len(nested) :]
+    if head in parts.connection or (head not in parts.authentication and head not in parts.documents):
+        return f"{CONNECTION}.{path}"
+    return f"{AUTHENTICATION}.{path}" if head in parts.authentication else path
+
+
+def seal(sealer: Sealer, row: UUID, parts: Parts) -> tuple[Envelope, Envelope | None]:
+    """The envelopes of the two secret parts of a row."""
+    authentication = sealer.seal(parts.authentication, row, AUTHENTICATION) if parts.authentication else None
+    return sealer.seal(parts.connection, row, CONNECTION), authentication
+
+
+def unseal(sealer: Sealer, row: UUID, column: str, envelope: Envelope | None) -> JsonObject:
+    """One secret part of a row; empty where there is none."""
+    if envelope is None:
+        return {}
+    return parse(JsonObject, sealer.open(envelope, row, column), column)
+
+
+def seal_inline(sealer: Sealer, entity: str, kind: str, parts: Parts) -> JsonObject:
+    """The payload of a test of what is not saved: its configuration, checked, sealed under an id of its own."""
+    plugin = plugin_of(entity, kind)
+    whole(plugin, parts)
+    identity = uuid4()
+    content: JsonObject = {"connection": parts.connection, "authentication": parts.authentication}
+    sealed = sealer.seal({**content, "documents": dict(parts.documents)}, identity, INLINE)
+    return {"entity": entity, "kind": kind, "inline_id": str(identity), "sealed": sealed.model_dump(mode="json")}
+
+
+class _Inline(StrictModel):
+    connection: JsonObject
+    authentication: JsonObject
+    documents: JsonObject
+
+
+class _InlinePayload(StrictModel):
+    entity: str
+    kind: str
+    inline_id: UUID
+    sealed: Envelope
+
+
+def open_inline(sealer: Sealer, payload: JsonObject) -> tuple[str, str, StrictModel]:
+    """What `seal_inline` sealed: the entity, the kind and the plugin's configuration."""
+    given = parse(_InlinePayload, payload)
+    content = parse(_Inline, sealer.open(given.sealed, given.inline_id, INLINE))
+    parts = Parts(content.connection, content.authentication, content.documents)
+    return given.entity, given.kind, whole(plugin_of(given.entity, given.kind), parts)

@@ -1,0 +1,397 @@
+"""The rows of sources and destinations; their secret parts go in sealed and come out only for the runtime."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar, cast
+from uuid import UUID, uuid4
+
+from sqlalchemy import Select, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlmodel import col
+
+from models.base import StrictModel
+from models.destinations import BackupConfig, DataDestination, IndexingConfig, PartitionConfig, WriteMode
+from models.errors import Conflict, Invalid, NotFound
+from models.fields import Envelope, Json, JsonObject
+from models.schemas import SchemaConfig
+from models.sources import DataSource, HealthStatus, MonitoringConfig, RateLimitConfig
+from runtime.access.principal import Principal
+from runtime.access.sealing import Sealer
+from runtime.connectors._contract import Destination, Source
+from runtime.connectors.configs import (
+    AUTHENTICATION,
+    CONNECTION,
+    DESTINATION,
+    SOURCE,
+    Parts,
+    Plugin,
+    plugin_of,
+    seal,
+    unseal,
+    whole,
+)
+from runtime.paging import Order, Page, Window, count, fetch
+
+Place: TypeAlias = DataSource | DataDestination
+P = TypeVar("P", DataSource, DataDestination)
+
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDraft:
+    """What a person says of a source. In a change, None leaves a value as it is; `kind` cannot change.
+
+    The secret parts are replaced together, since nobody may read them back: a change of `authentication` needs
+    `connection` as well.
+    """
+
+    name: str | None = None
+    connection: JsonObject | None = None
+    authentication: JsonObject | None = None
+    schema_config: SchemaConfig | None = None
+    monitoring_config: MonitoringConfig | None = None
+    rate_limit_config: RateLimitConfig | None = None
+    is_active: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationDraft:
+    """What a person says of a destination; as `SourceDraft`."""
+
+    name: str | None = None
+    connection: JsonObject | None = None
+    schema_config: SchemaConfig | None = None
+    write_mode: WriteMode | None = None
+    partition_config: PartitionConfig | None = None
+    indexing_config: IndexingConfig | None = None
+    backup_config: BackupConfig | None = None
+    is_active: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source with its unsealed configuration, ready for its plugin; never printed."""
+
+    kind: str
+    config: StrictModel = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSource(Opened):
+    """An opened source."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDestination(Opened):
+    """An opened destination, with how it partitions, indexes and keeps earlier versions."""
+
+    partition: JsonObject = field(default_factory=dict)
+    indexing: JsonObject = field(default_factory=dict)
+    backup: JsonObject = field(default_factory=dict)
+
+
+async def create_source(
+    session: AsyncSession, sealer: Sealer, by: Principal, kind: str, draft: SourceDraft
+) -> DataSource:
+    """Add a source; raises `Invalid` with the path of the bad key, and `Conflict` for a name that is taken."""
+    plugin = plugin_of(SOURCE, kind)
+    identity = uuid4()
+    connection, authentication = _seal_source(identity, plugin, sealer, draft)
+    row = DataSource(
+        id=identity,
+        source_name=_name(draft.name, "source_name"),
+        source_type=_source_plugin(plugin).source_type,
+        kind=kind,
+        connection_config=connection,
+        authentication_config=authentication,
+        created_by=by.user_id,
+    )
+    _describe_source(row, draft)
+    return await _insert(session, row, row.source_name, "source")
+
+
+async def create_destination(
+    session: AsyncSession, sealer: Sealer, by: Principal, kind: str, draft: DestinationDraft
+) -> DataDestination:
+    """Add a destination; raises as `create_source` does."""
+    plugin = plugin_of(DESTINATION, kind)
+    identity = uuid4()
+    row = DataDestination(
+        id=identity,
+        destination_name=_name(draft.name, "destination_name"),
+        destination_type=_destination_plugin(plugin).destination_type,
+        kind=kind,
+        connection_config=_seal_destination(identity, plugin, sealer, draft),
+        created_by=by.user_id,
+    )
+    _describe_destination(row, draft)
+    return await _insert(session, row, row.destination_name, "destination")
+
+
+async def update_source(session: AsyncSession, sealer: Sealer, source_id: UUID, draft: SourceDraft) -> DataSource:
+    """Change a source; raises `NotFound`, and as `create_source` does."""
+    row = await _locked(session, DataSource, source_id, "source")
+    if draft.name is not None and draft.name != row.source_name:
+        row.source_name = _name(draft.name, "source_name")
+        await _refuse_taken(session, DataSource, row.source_name, "source")
+    _describe_source(row, draft)
+    if draft.connection is not None:
+        plugin = plugin_of(SOURCE, row.kind)
+        row.connection_config, row.authentication_config = _seal_source(row.id, plugin, sealer, draft)
+    elif draft.authentication is not None:
+        raise Invalid(
+            "cannot be replaced alone",
+            hint="give `connection_config` too: sealed parts cannot be read back, so they are replaced together",
+            path=AUTHENTICATION,
+        )
+    await session.flush()
+    return row
+
+
+async def update_destination(
+    session: AsyncSession, sealer: Sealer, destination_id: UUID, draft: DestinationDraft
+) -> DataDestination:
+    """Change a destination; raises as `update_source` does."""
+    row = await _locked(session, DataDestination, destination_id, "destination")
+    if draft.name is not None and draft.name != row.destination_name:
+        row.destination_name = _name(draft.name, "destination_name")
+        await _refuse_taken(session, DataDestination, row.destination_name, "destination")
+    _describe_destination(row, draft)
+    if draft.connection is not None:
+        row.connection_config = _seal_destination(row.id, plugin_of(DESTINATION, row.kind), sealer, draft)
+    await session.flush()
+    return row
+
+
+_USED = text("""
+    SELECT DISTINCT pipeline.pipeline_name
+    FROM pipeline_steps AS step JOIN data_pipelines AS pipeline ON pipeline.id = step.pipeline_id
+    WHERE pipeline.archived_at IS NULL AND step.is_enabled
+        AND jsonb_path_exists(
+            step.step_config,
+            '$.**.keyvalue() ? (@.key == $key && (@.value == $id || @.value == $name))',
+            jsonb_build_object('key', CAST(:key AS text), 'id', CAST(:id AS text), 'name', CAST(:name AS text)),
+            true)
+    ORDER BY pipeline.pipeline_name LIMIT 5
+""")
+
+
+async def archive_source(session: AsyncSession, source_id: UUID) -> DataSource:
+    """Take a source out of use and free its name; raises `Conflict` while a pipeline reads it."""
+    row = await _locked(session, DataSource, source_id, "source")
+    await _refuse_used(session, "source", source_id, row.source_name)
+    row.source_name = _archived_name(row.source_name)
+    row.archived_at, row.is_active = datetime.now(UTC), False
+    await session.flush()
+    return row
+
+
+async def archive_destination(session: AsyncSession, destination_id: UUID) -> DataDestination:
+    """Take a destination out of use and free its name; raises `Conflict` while a pipeline writes to it."""
+    row = await _locked(session, DataDestination, destination_id, "destination")
+    await _refuse_used(session, "destination", destination_id, row.destination_name)
+    row.destination_name = _archived_name(row.destination_name)
+    row.archived_at, row.is_active = datetime.now(UTC), False
+    await session.flush()
+    return row
+
+
+async def find(session: AsyncSession, kind: type[P], reference: str | UUID) -> P:
+    """The source or destination of a UUID or a name, unless it is archived; raises `NotFound`."""
+    statement = _listed(kind)
+    by_id = None if (identity := _uuid(reference)) is None else statement.where(col(kind.id) == identity)
+    found = None if by_id is None else await session.scalar(by_id)
+    if found is None:
+        found = await session.scalar(statement.where(_name_column(kind) == str(reference)))
+    if found is None:
+        noun = _noun(kind)
+        raise NotFound(f"there is no {noun} {str(reference)!r}", hint=f"see the {noun}s there are, by id or name")
+    return found
+
+
+async def by_ids(session: AsyncSession, kind: type[P], ids: Sequence[UUID]) -> list[P | None]:
+    """The rows of ids, in their order; None where there is none. Archived ones too, for history."""
+    rows = (await session.scalars(select(kind).where(col(kind.id).in_(ids)))).all()
+    known = {row.id: row for row in rows}
+    return [known.get(identity) for identity in ids]
+
+
+async def page(session: AsyncSession, kind: type[P], window: Window) -> Page[P]:
+    """One page of what is not archived, in the order of names."""
+    return await fetch(session, _listed(kind), Order((_name_column(kind),)), window)
+
+
+async def total(session: AsyncSession, kind: type[P]) -> int:
+    """How many are not archived."""
+    return await count(session, _listed(kind))
+
+
+async def open_source(session: AsyncSession, sealer: Sealer, source_id: UUID) -> OpenedSource:
+    """A source with its configuration, for the runtime's own role; raises `NotFound`."""
+    columns = (
+        col(DataSource.kind),
+        col(DataSource.connection_config),
+        col(DataSource.authentication_config),
+        col(DataSource.schema_config),
+        col(DataSource.rate_limit_config),
+    )
+    row = (await session.execute(select(*columns).where(col(DataSource.id) == source_id))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no source {source_id}", hint="was it removed since?")
+    parts = Parts(
+        unseal(sealer, source_id, CONNECTION, row.connection_config),
+        unseal(sealer, source_id, AUTHENTICATION, row.authentication_config),
+        _documents(schema_config=row.schema_config, rate_limit_config=row.rate_limit_config),
+    )
+    return OpenedSource(row.kind, whole(plugin_of(SOURCE, row.kind), parts))
+
+
+async def open_destination(session: AsyncSession, sealer: Sealer, destination_id: UUID) -> OpenedDestination:
+    """A destination with its configuration, for the runtime's own role; raises `NotFound`."""
+    columns = (
+        col(DataDestination.kind),
+        col(DataDestination.connection_config),
+        col(DataDestination.schema_config),
+        col(DataDestination.partition_config),
+        col(DataDestination.indexing_config),
+        col(DataDestination.backup_config),
+    )
+    found = await session.execute(select(*columns).where(col(DataDestination.id) == destination_id))
+    row = found.one_or_none()
+    if row is None:
+        raise NotFound(f"there is no destination {destination_id}", hint="was it removed since?")
+    connection = unseal(sealer, destination_id, CONNECTION, row.connection_config)
+    parts = Parts(connection, documents=_documents(schema_config=row.schema_config))
+    return OpenedDestination(
+        row.kind,
+        whole(plugin_of(DESTINATION, row.kind), parts),
+        partition=_dumped(row.partition_config),
+        indexing=_dumped(row.indexing_config),
+        backup=_dumped(row.backup_config),
+    )
+
+
+async def record_health(
+    session: AsyncSession, kind: type[P], place_id: UUID, health: HealthStatus, now: datetime
+) -> None:
+    """Note how a check went."""
+    changed = update(kind).where(col(kind.id) == place_id)
+    await session.execute(changed.values(health_status=health, last_health_check=now))
+
+
+def _describe_source(row: DataSource, draft: SourceDraft) -> None:
+    for name in ("schema_config", "monitoring_config", "rate_limit_config", "is_active"):
+        if (value := getattr(draft, name)) is not None:
+            setattr(row, name, value)
+
+
+def _describe_destination(row: DataDestination, draft: DestinationDraft) -> None:
+    names = ("schema_config", "write_mode", "partition_config", "indexing_config", "backup_config", "is_active")
+    for name in names:
+        if (value := getattr(draft, name)) is not None:
+            setattr(row, name, value)
+
+
+def _seal_source(row: UUID, plugin: Plugin, sealer: Sealer, draft: SourceDraft) -> tuple[Envelope, Envelope | None]:
+    documents = _documents(schema_config=draft.schema_config, rate_limit_config=draft.rate_limit_config)
+    parts = Parts(_required(draft.connection), draft.authentication or {}, documents)
+    whole(plugin, parts)
+    return seal(sealer, row, parts)
+
+
+def _seal_destination(row: UUID, plugin: Plugin, sealer: Sealer, draft: DestinationDraft) -> Envelope:
+    parts = Parts(_required(draft.connection), documents=_documents(schema_config=draft.schema_config))
+    whole(plugin, parts)
+    return seal(sealer, row, parts)[0]
+
+
+async def _insert(session: AsyncSession, row: P, name: str, noun: str) -> P:
+    await _refuse_taken(session, type(row), name, noun)
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def _locked(session: AsyncSession, kind: type[P], place_id: UUID, noun: str) -> P:
+    found = await session.get(kind, place_id, with_for_update=True)
+    if found is None or found.archived_at is not None:
+        raise NotFound(f"there is no {noun} {place_id}", hint=f"see the {noun}s there are", path="id")
+    return found
+
+
+async def _refuse_taken(session: AsyncSession, kind: type[P], name: str, noun: str) -> None:
+    if await session.scalar(select(col(kind.id)).where(_name_column(kind) == name)) is not None:
+        hint = f"choose another name, or change the {noun} that has it"
+        raise Conflict(f"there is a {noun} named {name!r} already", hint=hint, path=f"{noun}_name")
+
+
+async def _refuse_used(session: AsyncSession, noun: str, place_id: UUID, name: str) -> None:
+    parameters = {"key": f"{noun}_id", "id": str(place_id), "name": name}
+    users = (await session.scalars(_USED, parameters)).all()
+    if users:
+        listed = ", ".join(repr(user) for user in users)
+        hint = f"archive or change these first, or set is_active to false: {listed}"
+        raise Conflict(f"the {noun} {name!r} is used by a pipeline", hint=hint, code="in_use")
+
+
+def _listed(kind: type[P]) -> Select[P]:
+    return select(kind).where(col(kind.archived_at).is_(None))
+
+
+def _name_column(kind: type[P]) -> InstrumentedAttribute[str]:
+    return cast("InstrumentedAttribute[str]", getattr(kind, f"{_noun(kind)}_name"))
+
+
+def _noun(kind: type[P]) -> str:
+    return SOURCE if kind is DataSource else DESTINATION
+
+
+def _source_plugin(plugin: Plugin) -> type[Source[StrictModel]]:
+    return cast("type[Source[StrictModel]]", plugin)
+
+
+def _destination_plugin(plugin: Plugin) -> type[Destination[StrictModel]]:
+    return cast("type[Destination[StrictModel]]", plugin)
+
+
+def _name(name: str | None, path: str) -> str:
+    if name is None or not name.strip():
+        raise Invalid("is required", path=path)
+    if len(name) > LONGEST_NAME or name != name.strip() or not name.isprintable():
+        hint = f"at most {LONGEST_NAME} printable letters, no blanks at the ends"
+        raise Invalid("cannot be a name", hint=hint, path=path)
+    if _uuid(name) is not None:
+        raise Invalid("cannot be a UUID", hint="references take a UUID for an id", path=path)
+    return name
+
+
+def _archived_name(name: str) -> str:
+    return f"{name}~archived~{secrets.token_hex(4)}"
+
+
+def _required(connection: JsonObject | None) -> JsonObject:
+    if connection is None:
+        raise Invalid("is required", path=CONNECTION)
+    return connection
+
+
+def _documents(**documents: StrictModel | None) -> Mapping[str, Json]:
+    """The row's documents that say something, as JSON."""
+    return {name: dumped for name, document in documents.items() if (dumped := _dumped(document))}
+
+
+def _dumped(document: StrictModel | None) -> JsonObject:
+    return {} if document is None else document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+def _uuid(reference: str | UUID) -> UUID | None:
+    if isinstance(reference, UUID):
+        return reference
+    try:
+        return UUID(reference)
+    except ValueError:
+        return None
