@@ -41,7 +41,7 @@ class Bus:
         self._was_away = False
 
     async def publish(self, *topics: str) -> None:
-        """Wake whoever listens to these topics; a bus that is away costs time, never correctness, so it never raises."""
+        """Wake whoever listens to these topics. Never raises: a bus that is away costs time, not correctness."""
         if self._redis is None:
             return
         try:

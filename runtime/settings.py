@@ -74,6 +74,13 @@ class Settings(BaseSettings):
         """The artifact store's folder: logs of executions, checkpoints, reports."""
         return self.home / "artifacts"
 
+    def require_database_url(self) -> str:
+        """The metadata database's URL; raises `Invalid` where only `wedsync up` would have started one."""
+        if self.database_url is None:
+            hint = "set DATABASE_URL, or start everything with `wedsync up`"
+            raise Invalid("no database is named", hint=hint, path="DATABASE_URL")
+        return self.database_url
+
     @classmethod
     def load(cls) -> "Settings":
         """Read the environment; raises `Invalid` that lists what production still needs."""

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import sys
+from typing import Any
 
 import ray
 
@@ -26,7 +27,7 @@ async def serve() -> None:
         loop.add_signal_handler(number, stopping.set)
     settings = process_settings()
     connect(settings)
-    dispatcher = DispatcherActor.remote()
+    dispatcher: Any = DispatcherActor.remote()
     running = asyncio.ensure_future(dispatcher.run.remote())
     for _ in range(worker_slots(settings)):
         warm_up.remote(0.5)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
+from typing import Any
 
 import ray
 from sqlalchemy import text
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from models.errors import Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import Bus, control_topic
-from runtime.cluster.dispatcher import Dispatcher
+from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
 from runtime.cluster.executor import RayExecutor
 from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
@@ -33,7 +34,6 @@ _BEAT = text("""
 """)
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class ExecutionSupervisor:
     """Supervises one execution at a time, then goes back to the pool."""
 
@@ -97,18 +97,21 @@ def _assignment(taken: Taken) -> Assignment:
     return Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
 
 
-class _Remote:
+SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1)(ExecutionSupervisor)
+
+
+class _Remote(SupervisorHandle):
     """A supervisor actor as the dispatcher's pool holds it."""
 
     def __init__(self) -> None:
-        self.actor = ExecutionSupervisor.remote()
+        self.actor: Any = SupervisorActor.remote()
 
     async def run(self, claim: Claim) -> None:
         """Supervise one execution."""
         await self.actor.run.remote(claim)
 
     @classmethod
-    async def make(cls) -> "_Remote":
+    async def make(cls) -> SupervisorHandle:
         """A new supervisor, ready."""
         remote = cls()
         await remote.actor.ready.remote()
@@ -127,14 +130,15 @@ class _Tasks:
         return run_work.remote(claim)
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=4)
-class DispatcherActor:
+class DispatcherProcess:
     """A dispatcher with a process of its own; restarted by Ray when it dies, and found again by its name."""
 
     def __init__(self) -> None:
         settings = process_settings()
         database = Database(settings.require_database_url(), pool_size=2, name="wedsync-dispatcher")
-        self._pool = Pool(_Remote.make, _Remote.end, least=settings.supervisors_min, most=settings.supervisors_max)
+        self._pool: Pool[SupervisorHandle] = Pool(
+            _Remote.make, SupervisorHandle.end, least=settings.supervisors_min, most=settings.supervisors_max
+        )
         self._dispatcher = Dispatcher(settings, database, Bus(settings.redis_url), self._pool, _Tasks())
 
     async def run(self) -> None:
@@ -145,3 +149,6 @@ class DispatcherActor:
         """Claim nothing more and end the pool; what runs is taken over by the next dispatcher's supervisors."""
         self._dispatcher.close()
         self._pool.close()
+
+
+DispatcherActor = ray.remote(num_cpus=0, max_restarts=-1)(DispatcherProcess)

@@ -34,6 +34,9 @@ class SupervisorHandle(Protocol):
     def run(self, claim: Claim) -> Awaitable[None]:
         """Supervise one execution to its end; raises when the supervisor is broken."""
 
+    def end(self) -> None:
+        """End its process."""
+
 
 class Workers(Protocol):
     """Where other work is done."""

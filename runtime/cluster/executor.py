@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import NoReturn, TypeAlias, cast
 
+import pyarrow as pa
 import ray
 from ray.exceptions import (
     NodeDiedError,
@@ -20,7 +21,9 @@ from models.errors import Cancelled
 from runtime.cluster.tasks import run_step
 from runtime.executions.executor import OnProgress, Ran, Refs, WorkerLost
 from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
+from runtime.executions.steps import Item
 
+BlockRef: TypeAlias = "ray.ObjectRef[pa.Table]"
 LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError, OwnerDiedError)
 
 
@@ -31,7 +34,7 @@ class RayExecutor:
         """Raises the task's own typed error, `WorkerLost` when its process died, `Cancelled` when it was killed."""
         name = f"{request.program.task}:{request.phase.value}"
         stream = run_step.options(num_returns="streaming", name=name).remote(
-            request, {key: list(refs) for key, refs in inputs.items()}
+            request, {key: [cast(BlockRef, ref) for ref in refs] for key, refs in inputs.items()}
         )
         try:
             return await self._follow(request, stream, on_progress)
@@ -44,7 +47,7 @@ class RayExecutor:
     async def _follow(self, request: TaskRequest, stream: "ray.ObjectRefGenerator", on_progress: OnProgress) -> Ran:
         """A task that loads tells progress; any other delivers blocks, fetched by whoever reads them."""
         tells = request.program.load is not None or request.phase is not Phase.WHOLE
-        refs: list[ray.ObjectRef] = []
+        refs: list[ray.ObjectRef[Item]] = []
         async for ref in stream:
             refs.append(ref)
             if tells:

@@ -1,6 +1,7 @@
 """Ray tasks: one phase of a plan's task, streamed, and one item of other work. Thin shells over plain functions."""
 
-import sys
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ import pyarrow as pa
 import ray
 
 from models.errors import Retryable
-from runtime.cluster.work import perform
-from runtime.cluster.worker import process_background, process_database, process_worker
+from runtime.cluster.work import Tools, perform
+from runtime.cluster.worker import process_background, process_database, process_sealer, process_worker
 from runtime.executions.program import Outcome, TaskRequest
 from runtime.executions.steps import Item, run_task
 from runtime.queue.store import Claim
@@ -46,15 +47,12 @@ def run_step(request: TaskRequest, inputs: Mapping[str, Sequence["ray.ObjectRef[
 @ray.remote(num_cpus=1, max_retries=0)
 def run_work(claim: Claim) -> None:
     """Do one item of other work and record how it ended."""
-    process_background().wait(perform(claim, process_worker(), process_database()), timeout=sys.maxsize)
+    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer()))
 
 
 @ray.remote(num_cpus=1, max_retries=0)
 def warm_up(seconds: float) -> int:
-    """Make this process ready for its first task, and hold its slot for a moment so that the next one gets another."""
-    import os
-    import time
-
+    """Make this process ready for its first task; holding its slot for some seconds makes the next one take another."""
     process_worker()
     time.sleep(seconds)
     return os.getpid()

@@ -101,6 +101,12 @@ def process_database() -> Database:
 
 
 @lru_cache(maxsize=1)
+def process_sealer() -> Sealer:
+    """What opens the configurations that this process reads."""
+    return sealer_of(process_settings())
+
+
+@lru_cache(maxsize=1)
 def process_worker() -> Worker:
     """This process's engine and connections, made by its first task."""
     settings = process_settings()
@@ -109,5 +115,5 @@ def process_worker() -> Worker:
         memory_mb=settings.engine_memory_mb,
         spill_folder=settings.home.resolve() / "spill",
     )
-    connections = StoredConnections(process_database(), sealer_of(settings), process_background())
+    connections = StoredConnections(process_database(), process_sealer(), process_background())
     return Worker(connections, Engine(limits))

@@ -80,15 +80,12 @@ async def take(session: AsyncSession, claim: Claim, plans: Plans, block_rows: in
     if row is None or claim.subject is None:
         return None
     plan, prepared = await plans.of(session, row.fingerprint, row.pipeline_id, row.version)
-    identities = {UUID(step.extract.source) for step in plan.steps if step.extract}
-    identities |= {UUID(step.load.destination) for step in plan.steps if step.load}
-    revisions = (await session.execute(_REVISIONS, {"ids": list(identities)})).all()
     context = RunContext(
         pipeline_id=row.pipeline_id,
         execution_id=claim.subject,
         generation=claim.generation,
         parameters=_parameters(plan, row.execution_context),
-        revisions={found.id: found.revision for found in revisions},
+        revisions=await revisions_of(session, plan),
         dry_run=row.dry_run,
         sample_rows=_sample_rows(row.execution_context),
         block_rows=block_rows,
@@ -102,6 +99,14 @@ async def take(session: AsyncSession, claim: Claim, plans: Plans, block_rows: in
         lower={step: _as_text(value) for step, value in (row.cursors or {}).items()},
         cancelling=row.cancelling,
     )
+
+
+async def revisions_of(session: AsyncSession, plan: Plan) -> dict[UUID, str]:
+    """When each source and destination of a plan changed last, so that workers know a stale configuration."""
+    identities = {UUID(step.extract.source) for step in plan.steps if step.extract}
+    identities |= {UUID(step.load.destination) for step in plan.steps if step.load}
+    found = (await session.execute(_REVISIONS, {"ids": list(identities)})).all()
+    return {row.id: row.revision for row in found}
 
 
 def _parameters(plan: Plan, context: JsonObject) -> dict[str, Json]:

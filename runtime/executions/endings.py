@@ -6,6 +6,7 @@ from datetime import datetime
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics
 from models.fields import JsonObject
 from runtime.access.mask import mask_text
+from runtime.connectors._contract import RejectedRow
 from runtime.executions.journal import Ending
 from runtime.executions.state import Failure, StepReport, Succeeded, TaskState
 from runtime.pipelines.plan import Plan
@@ -43,6 +44,7 @@ def ending_of(
         error=error,
         cursors={name: value for report in reports for name, value in report.cursors.items()} if done else {},
         commits=[_commit(steps[name]) for name in loads],
+        rejected=[_rejected(report.steps[0].step, row) for report in reports for row in report.rejected],
     )
 
 
@@ -67,6 +69,10 @@ def _totals(steps: Mapping[str, StepReport], read: list[str], loads: list[str]) 
         "deleted": sum(step.deleted for step in loaded),
         "failed": sum(step.failed for step in steps.values()),
     }
+
+
+def _rejected(step: str, row: RejectedRow) -> JsonObject:
+    return {"step_name": step, "row": {"place": row.place, "text": row.text}, "reason": row.reason}
 
 
 def _commit(report: StepReport) -> JsonObject:

@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended: its state, totals of rows, metrics, error, and the cursors it advanced."""
+    """How an execution ended: its state, totals of rows, metrics, error, advanced cursors, and rows set aside."""
 
     state: ExecutionState
     at: datetime
@@ -62,6 +62,7 @@ class Ending:
     error: ErrorDetails | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     commits: Sequence[JsonObject] = ()
+    rejected: Sequence[JsonObject] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ WITH execution AS (
         pipeline_execution_id, step_id, step_name, step_execution_id, started_at, completed_at, status, state,
         attempt, generation, records_in, records_out, processing_time_ms, memory_usage_mb, cpu_usage_percent,
         input_data_sample, output_data_sample, transformation_stats, error_message, error_stack, retry_count)
-    SELECT execution.id, known.id, row.step_name, execution.id::text || ':' || row.step_name, row.started_at, row.completed_at,
-        row.status, row.state, row.attempt, execution.generation, coalesce(row.records_in, 0),
+    SELECT execution.id, known.id, row.step_name, execution.id::text || ':' || row.step_name, row.started_at,
+        row.completed_at, row.status, row.state, row.attempt, execution.generation, coalesce(row.records_in, 0),
         coalesce(row.records_out, 0), row.processing_time_ms, row.memory_usage_mb, row.cpu_usage_percent,
         row.input_data_sample, row.output_data_sample, coalesce(row.transformation_stats, '{}'),
         row.error_message, row.error_stack, greatest(row.attempt - 1, 0)
@@ -137,6 +138,11 @@ WITH execution AS (
     FROM execution CROSS JOIN jsonb_to_recordset(CAST(:commits AS jsonb)) AS landed(
         step_name text, partition int, rows bigint)
     ON CONFLICT DO NOTHING
+), quarantine AS (
+    INSERT INTO quarantined_rows (pipeline_execution_id, step_name, row, reason)
+    SELECT execution.id, rejected.step_name, rejected.row, rejected.reason
+    FROM execution CROSS JOIN jsonb_to_recordset(CAST(:rejected AS jsonb)) AS rejected(
+        step_name text, row jsonb, reason text)
 )
 UPDATE work_items SET state = 'done', finished_at = now(), lease_expires_at = NULL
 FROM execution WHERE work_items.id = :work_id AND work_items.generation = :generation
@@ -191,16 +197,7 @@ class Journal:
         await self._tell(entries)
 
     async def _write(self, session: AsyncSession, entries: Sequence[Entry], state: ExecutionState | None) -> None:
-        events = [
-            {
-                "ordinal": ordinal,
-                "at": entry.at,
-                "kind": entry.kind,
-                "step_name": _step_name(entry),
-                "payload": entry.payload,
-            }
-            for ordinal, entry in enumerate(entries, 1)
-        ]
+        events = [_event(ordinal, entry) for ordinal, entry in enumerate(entries, 1)]
         steps = {entry.step.step_name: _columns(entry.step) for entry in entries if entry.step is not None}
         parameters = {
             "id": self._holding.execution_id,
@@ -229,6 +226,7 @@ class Journal:
             "logs": self._log.location,
             "cursors": _json(dict(ending.cursors)),
             "commits": _json(list(ending.commits)),
+            "rejected": _json(list(ending.rejected)),
         }
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
@@ -240,6 +238,16 @@ class Journal:
 
 def _step_name(entry: Entry) -> str | None:
     return entry.step.step_name if entry.step is not None else entry.step_name
+
+
+def _event(ordinal: int, entry: Entry) -> dict[str, object]:
+    return {
+        "ordinal": ordinal,
+        "at": entry.at,
+        "kind": entry.kind,
+        "step_name": _step_name(entry),
+        "payload": entry.payload,
+    }
 
 
 def _columns(row: StepRow) -> dict[str, object]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from models.fields import Json
-from runtime.connectors._contract import LoadCounts
+from runtime.connectors._contract import LoadCounts, Rejections
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Member, TaskProgram
 from runtime.executions.state import StepReport, TaskReport
@@ -36,6 +36,7 @@ class Measured:
     chain: Mapping[str, int]
     cursors: Mapping[str, str]
     samples: Mapping[str, Json]
+    rejections: Rejections
 
 
 def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | None = None) -> TaskReport:
@@ -53,6 +54,7 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
         peak_memory_mb=usage.peak_mb,
         cpu_percent=usage.cpu_percent,
         cursors=dict(measured.cursors),
+        rejected=tuple(measured.rejections.rows),
     )
 
 
@@ -82,6 +84,7 @@ def merged(parts: Sequence[TaskReport]) -> TaskReport:
         peak_memory_mb=max(part.peak_memory_mb for part in parts),
         cpu_percent=max(part.cpu_percent for part in parts),
         cursors={name: value for part in parts for name, value in part.cursors.items()},
+        rejected=tuple(row for part in parts for row in part.rejected),
     )
 
 
@@ -114,6 +117,7 @@ def _step_reports(
     before = sample_of(measured.read.first)
     for member, (rows_in, rows_out) in zip(program.members, rows, strict=True):
         counts = load if member.type == "load" else LoadCounts()
+        rejected = measured.rejections.count if member.type == "extract" else 0
         after = measured.samples.get(member.name)
         report = StepReport(
             step=member.name,
@@ -122,7 +126,7 @@ def _step_reports(
             inserted=counts.inserted,
             updated=counts.updated,
             deleted=counts.deleted,
-            failed=counts.failed,
+            failed=counts.failed + rejected,
             processing_time_ms=usage.elapsed_ms,
             memory_usage_mb=usage.peak_mb,
             cpu_usage_percent=usage.cpu_percent,

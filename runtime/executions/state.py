@@ -6,6 +6,7 @@ from datetime import datetime
 from models.errors import Cancelled, DomainError, Retryable, Unavailable
 from models.fields import Json
 from models.pipelines import RetryClass
+from runtime.connectors._contract import RejectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """What one task did: its steps' reports, the split of its time in ms, and the cursors it read up to."""
+    """What one task did: its steps' reports, the split of its time in ms, the cursors it read up to, and the first
+    of the rows that its source could not take.
+    """
 
     steps: tuple[StepReport, ...]
     extract_ms: int = 0
@@ -83,6 +86,7 @@ class TaskReport:
     peak_memory_mb: int = 0
     cpu_percent: float = 0.0
     cursors: dict[str, str] = field(default_factory=dict)
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

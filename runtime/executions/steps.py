@@ -13,7 +13,7 @@ from models.base import StrictModel
 from models.errors import Terminal
 from models.fields import Json
 from runtime.batches.engine import Engine
-from runtime.connectors._contract import Destination, LoadCounts, RunKey, Source, Target
+from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
 from runtime.executions.cursors import cursor_text, lower_bound, read_request, upper_bound
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
@@ -78,6 +78,7 @@ class TaskRun:
         self.made = Meter(self.usage.sample)
         self.chain = ChainCounts()
         self.cursors = dict(request.cursors)
+        self.rejections = Rejections()
 
     def items(self) -> Iterator[Item]:
         """Blocks or progress, then the outcome."""
@@ -98,6 +99,7 @@ class TaskRun:
         request = self.request
         source = self.worker.connections.source(identity, request.context.revisions[identity])
         resources.callback(source.close)
+        self.rejections = source.rejections
         if extract.incremental and request.upper is None:
             lower = lower_bound(request, self.worker.connections)
             request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
@@ -175,7 +177,9 @@ class TaskRun:
             return future.result()
 
     def _report(self, counts: LoadCounts | None = None) -> TaskReport:
-        measured = Measured(self.usage, self.read, self.made, self.chain.rows, self.cursors, self._samples())
+        measured = Measured(
+            self.usage, self.read, self.made, self.chain.rows, self.cursors, self._samples(), self.rejections
+        )
         return task_report(self.program, measured, counts)
 
     def _samples(self) -> dict[str, Json]:

@@ -154,13 +154,13 @@ async def settle(session: AsyncSession, claimed: Claim, result: Json = None, err
     return (await session.execute(_SETTLE, parameters)).first() is not None
 
 
-async def outcome(database: Database, bus: Bus, identity: Identity, item: UUID, timeout: float) -> Json:
-    """Wait at most `timeout` seconds for an item's end: its result, or its typed error raised.
+async def outcome(database: Database, bus: Bus, identity: Identity, item: UUID, seconds: float) -> Json:
+    """Wait at most `seconds` for an item's end: its result, or its typed error raised.
 
     Raises `Unavailable` when it has not ended by then; the item goes on and can be asked for again.
     """
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             async for _ in bus.wakeups(outcome_topic(item), every=POLL_SECONDS):
                 found = await _finished(database, identity, item)
                 if found is not None:
@@ -168,7 +168,7 @@ async def outcome(database: Database, bus: Bus, identity: Identity, item: UUID, 
     except TimeoutError:
         pass
     raise Unavailable(
-        f"no answer within {timeout:g} s",
+        f"no answer within {seconds:g} s",
         hint="is the runtime up? see GET /readyz/runtime; the work stays queued and runs when it is",
         code="runtime_unavailable",
     )

@@ -1,0 +1,176 @@
+"""Does work that is not an execution: checks a connection, discovers schemas, previews a definition."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+from uuid import UUID, uuid4
+
+from models.base import StrictModel
+from models.destinations import DataDestination
+from models.errors import DomainError, Invalid, Terminal
+from models.fields import Json, JsonObject
+from models.sources import DataSource, HealthStatus
+from runtime.access.principal import Principal
+from runtime.access.sealing import Sealer
+from runtime.batches.types import Columns, columns_of
+from runtime.cluster.worker import Background
+from runtime.connectors import discoveries
+from runtime.connectors import store as places
+from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
+from runtime.connectors.configs import SOURCE, open_inline
+from runtime.database import Database
+from runtime.executions.assignments import revisions_of
+from runtime.executions.preview import preview, sample_context
+from runtime.executions.steps import Worker
+from runtime.pipelines.compile import compile_definition
+from runtime.pipelines.definition import parse_definition
+from runtime.pipelines.plan import Plan
+from runtime.queue import store as queue
+from runtime.queue.kinds import WorkKind
+from runtime.queue.store import Claim
+
+log = logging.getLogger(__name__)
+
+RUNTIME = Principal.runtime()
+PREVIEW_ROWS = 100
+MOST_PREVIEW_ROWS = 1_000
+
+Place: TypeAlias = Source[StrictModel] | Destination[StrictModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a worker process has at hand for other work."""
+
+    worker: Worker
+    database: Database
+    background: Background
+    sealer: Sealer
+
+
+def perform(claim: Claim, tools: Tools) -> None:
+    """Do one item and settle it, with its result or with its typed error."""
+    result: Json = None
+    failure: DomainError | None = None
+    try:
+        result = _HANDLERS[claim.kind](claim.payload, tools)
+    except DomainError as error:
+        failure = error
+    except Exception:
+        reference = uuid4().hex[:12]
+        log.exception("work item %s failed unexpectedly, reference %s", claim.id, reference)
+        failure = Terminal(f"unexpected failure, reference {reference}", hint="see the runtime's log", code="internal")
+    tools.background.wait(_settle(claim, tools.database, result, failure))
+
+
+async def _settle(claim: Claim, database: Database, result: Json, failure: DomainError | None) -> None:
+    async with database.transaction(RUNTIME) as session:
+        await queue.settle(session, claim, result, failure)
+
+
+def _check(payload: JsonObject, tools: Tools) -> Json:
+    """Reach a saved or an unsaved source or destination; a saved one's health is recorded."""
+    place = _opened(payload, tools)
+    try:
+        health = place.check()
+    except DomainError:
+        _record_health(payload, tools, HealthStatus.UNHEALTHY)
+        raise
+    finally:
+        place.close()
+    _record_health(payload, tools, HealthStatus.HEALTHY if health.ok else HealthStatus.DEGRADED)
+    return {
+        "ok": health.ok,
+        "message": health.message,
+        "latency_ms": health.latency_ms,
+        "version": health.version,
+    }
+
+
+def _opened(payload: JsonObject, tools: Tools) -> Place:
+    if "id" not in payload:
+        entity, kind, config = open_inline(tools.sealer, payload)
+        return SOURCES.get(kind)(config) if entity == SOURCE else DESTINATIONS.get(kind)(config)
+    identity, is_source = UUID(str(payload["id"])), payload.get("entity") == SOURCE
+    return tools.background.wait(_open(identity, is_source, tools))
+
+
+async def _open(identity: UUID, is_source: bool, tools: Tools) -> Place:
+    async with tools.database.transaction(RUNTIME) as session:
+        if is_source:
+            source = await places.open_source(session, tools.sealer, identity)
+            return SOURCES.get(source.kind)(source.config)
+        destination = await places.open_destination(session, tools.sealer, identity)
+        return DESTINATIONS.get(destination.kind)(destination.config)
+
+
+def _record_health(payload: JsonObject, tools: Tools, status: HealthStatus) -> None:
+    if "id" in payload:
+        tools.background.wait(_save_health(payload, tools, status))
+
+
+async def _save_health(payload: JsonObject, tools: Tools, status: HealthStatus) -> None:
+    identity, now = UUID(str(payload["id"])), datetime.now(UTC)
+    async with tools.database.transaction(RUNTIME) as session:
+        if payload.get("entity") == SOURCE:
+            await places.record_health(session, DataSource, identity, status, now)
+        else:
+            await places.record_health(session, DataDestination, identity, status, now)
+
+
+def _discover(payload: JsonObject, tools: Tools) -> Json:
+    """Read the schema of each dataset and record what changed."""
+    place = _opened(payload, tools)
+    try:
+        found = {name: columns_of(schema) for name, schema in place.discover().items()}
+    finally:
+        place.close()
+    tools.background.wait(_record(payload, tools, found))
+    return {
+        "datasets": [
+            {"name": name, "columns": [{"name": c.name, "type": c.type, "nullable": c.nullable} for c in columns]}
+            for name, columns in sorted(found.items())
+        ]
+    }
+
+
+async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, Columns]) -> None:
+    if "id" not in payload:
+        return
+    identity, now = UUID(str(payload["id"])), datetime.now(UTC)
+    async with tools.database.transaction(RUNTIME) as session:
+        if payload.get("entity") == SOURCE:
+            await discoveries.record_discovery(session, DataSource, identity, found, now)
+        else:
+            await discoveries.record_discovery(session, DataDestination, identity, found, now)
+
+
+def _preview(payload: JsonObject, tools: Tools) -> Json:
+    """Compile a definition against what is known, and run each step on the first rows of its sources."""
+    plan, revisions = tools.background.wait(_compiled(payload, tools))
+    given = payload.get("parameters")
+    parameters = {**plan.parameters, **(given if isinstance(given, dict) else {})}
+    return preview(plan, sample_context(revisions, parameters, _rows(payload)), tools.worker)
+
+
+async def _compiled(payload: JsonObject, tools: Tools) -> tuple[Plan, dict[UUID, str]]:
+    definition = parse_definition(payload.get("definition"))
+    async with tools.database.transaction(RUNTIME) as session:
+        plan = compile_definition(definition, await discoveries.catalog(session))
+        return plan, await revisions_of(session, plan)
+
+
+def _rows(payload: JsonObject) -> int:
+    limit = payload.get("limit", PREVIEW_ROWS)
+    if not isinstance(limit, int) or not 1 <= limit <= MOST_PREVIEW_ROWS:
+        raise Invalid(f"limit is 1 to {MOST_PREVIEW_ROWS} rows", path="limit")
+    return limit
+
+
+_HANDLERS: Mapping[WorkKind, Callable[[JsonObject, Tools], Json]] = {
+    WorkKind.CHECK: _check,
+    WorkKind.DISCOVER: _discover,
+    WorkKind.PREVIEW: _preview,
+}
