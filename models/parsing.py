@@ -219,7 +219,7 @@ def _name_of(value: object) -> str:
         case str():
             return "text"
         case list() | tuple():
-            return "a list"
+            return "an array"
         case dict():
             return "an object"
         case _:

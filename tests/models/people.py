@@ -6,6 +6,9 @@ from uuid import UUID
 
 import asyncpg
 
+from models.access import DatabaseRole, Role
+from tests.kit import identities
+
 NO_ONE = UUID(int=0)
 
 
@@ -16,7 +19,7 @@ class Person:
     name: str
     user_id: UUID = NO_ONE
     role: str | None = None
-    database_role: str = "authenticated"
+    database_role: str = DatabaseRole.AUTHENTICATED
     has_claims: bool = True
 
     async def act(self, connection: asyncpg.Connection) -> None:
@@ -27,9 +30,9 @@ class Person:
             await connection.execute("SELECT set_config('request.jwt.claims', $1, true)", json.dumps(claims))
 
 
-ADMIN = Person("admin", UUID(int=1), "system_admin")
-ENGINEER = Person("engineer", UUID(int=2), "data_engineer")
-ANALYST = Person("analyst", UUID(int=3), "data_analyst")
-RUNTIME = Person("runtime", NO_ONE, None, "wedsync_runtime")
-STRANGER = Person("stranger", UUID(int=4), "wedding_guest")
+ADMIN = Person("admin", identities.ADMIN.user_id, Role.SYSTEM_ADMIN)
+ENGINEER = Person("engineer", identities.ENGINEER.user_id, Role.DATA_ENGINEER)
+ANALYST = Person("analyst", identities.ANALYST.user_id, Role.DATA_ANALYST)
+RUNTIME = Person("runtime", identities.RUNTIME.user_id, None, DatabaseRole.RUNTIME)
+STRANGER = Person("stranger", UUID(int=5), "wedding_guest")
 NOBODY = Person("nobody", has_claims=False)

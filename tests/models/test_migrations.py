@@ -16,7 +16,8 @@ from models.errors import Denied, Invalid, Unavailable
 from models.fields import Choice
 from models.migrations.run import HEAD_REVISION, current_revision, migrate
 from models.migrations.scope import is_ours, metadata
-from tests.models.conftest import Migrated, Server
+from tests.kit.database import Postgres
+from tests.models.conftest import Migrated
 from tests.models.people import ADMIN, ENGINEER, RUNTIME
 
 WS269 = Path(__file__).with_name("ws269.sql").read_text(encoding="utf-8")
@@ -56,7 +57,7 @@ def differences(connection: Connection) -> list[object]:
 
 
 async def test_the_migrated_database_is_what_the_tables_say(migrated: Migrated) -> None:
-    engine = create_async_engine(migrated.owner_url)
+    engine = create_async_engine(migrated.postgres.server.owner_url(migrated.name))
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
@@ -86,9 +87,9 @@ async def test_checks_allow_exactly_the_members_of_their_closed_sets(migrated: M
     assert in_database == in_tables
 
 
-async def test_every_column_default_and_key_of_ws_269_is_there(server: Server, migrated: Migrated) -> None:
-    specified = await server.create()
-    async with server.connect(specified) as connection:
+async def test_every_column_default_and_key_of_ws_269_is_there(postgres: Postgres, migrated: Migrated) -> None:
+    specified = await postgres.create()
+    async with postgres.connect(specified) as connection:
         await connection.execute("CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid PRIMARY KEY)")
         await connection.execute(WS269)
         asked = await shape_of(connection)
@@ -152,24 +153,26 @@ async def test_every_table_of_ours_forces_row_level_security_and_has_a_policy(mi
     assert owned == 0
 
 
-async def test_migrating_again_applies_nothing(server: Server) -> None:
-    name = await server.create()
-    assert await current_revision(server.url(name)) is None
-    assert await migrate(server.url(name)) == [HEAD_REVISION]
-    assert await migrate(server.url(name)) == []
-    assert await current_revision(server.url(name, "wedsync_app")) == HEAD_REVISION
+async def test_migrating_again_applies_nothing(postgres: Postgres) -> None:
+    name = await postgres.create()
+    assert await current_revision(postgres.server.owner_url(name)) is None
+    assert await migrate(postgres.server.owner_url(name)) == [HEAD_REVISION]
+    assert await migrate(postgres.server.owner_url(name)) == []
+    assert await current_revision(postgres.server.url(name, "wedsync_app")) == HEAD_REVISION
 
 
-async def test_two_migrations_at_once_apply_each_revision_once(server: Server) -> None:
-    name = await server.create()
-    first, second = await asyncio.gather(migrate(server.url(name)), migrate(server.url(name)))
+async def test_two_migrations_at_once_apply_each_revision_once(postgres: Postgres) -> None:
+    name = await postgres.create()
+    first, second = await asyncio.gather(
+        migrate(postgres.server.owner_url(name)), migrate(postgres.server.owner_url(name))
+    )
     assert sorted([first, second]) == [[], [HEAD_REVISION]]
 
 
 @pytest.fixture
-async def plain_owner(server: Server) -> str:
+async def plain_owner(postgres: Postgres) -> str:
     """A login that may create roles and nothing else, and Supabase's roles around it."""
-    async with server.connect("postgres") as connection:
+    async with postgres.connect("postgres") as connection:
         for role in ("anon", "service_role BYPASSRLS", "supabase_auth_admin", "plain_owner LOGIN CREATEROLE"):
             if not await connection.fetchval("SELECT to_regrole($1)", role.split()[0]):
                 await connection.execute(f"CREATE ROLE {role}")
@@ -177,14 +180,15 @@ async def plain_owner(server: Server) -> str:
 
 
 async def test_a_plain_owner_migrates_a_database_with_supabases_auth(
-    server: Server, template: str, plain_owner: str
+    postgres: Postgres, migrated_template: str, plain_owner: str
 ) -> None:
-    name = await server.create(owner=plain_owner)
-    async with server.connect(name) as connection:
+    name = await postgres.create()
+    async with postgres.connect(name) as connection:
+        await connection.execute(f"ALTER DATABASE {name} OWNER TO {plain_owner}")
         await connection.execute("GRANT authenticated TO plain_owner")
         await connection.execute(SUPABASE)
-    assert await migrate(server.url(name, plain_owner)) == [HEAD_REVISION]
-    supabase = Migrated(server, name)
+    assert await migrate(postgres.server.url(name, plain_owner)) == [HEAD_REVISION]
+    supabase = Migrated(postgres, name)
     async with supabase.as_owner() as connection:
         given = await connection.fetch(
             """
@@ -237,29 +241,32 @@ async def audit_and_partitions_work(database: Migrated) -> None:
         assert await connection.fetchval("SELECT wedsync.verify_audit()") is None
 
 
-async def test_a_login_without_rights_is_told_what_a_dba_must_run(server: Server, plain_owner: str) -> None:
-    name = await server.create()
+async def test_a_login_without_rights_is_told_what_a_dba_must_run(postgres: Postgres, plain_owner: str) -> None:
+    name = await postgres.create()
     with pytest.raises(Denied) as refused:
-        await migrate(server.url(name, plain_owner), login_role="wedsync_other_app")
+        await migrate(postgres.server.url(name, plain_owner), login_role="wedsync_other_app")
     assert refused.value.hint is not None
     assert "GRANT CREATE ON SCHEMA public TO plain_owner;" in refused.value.hint
     assert f"GRANT CREATE ON DATABASE {name} TO plain_owner;" in refused.value.hint
-    async with server.connect(name) as connection:
+    async with postgres.connect(name) as connection:
         await connection.execute(refused.value.hint.removeprefix("let a superuser run: "))
-    assert await migrate(server.url(name, plain_owner), login_role="wedsync_other_app") == [HEAD_REVISION]
+    assert await migrate(postgres.server.url(name, plain_owner), login_role="wedsync_other_app") == [HEAD_REVISION]
 
 
-async def test_a_login_role_that_bypasses_row_level_security_is_refused(server: Server) -> None:
-    name = await server.create()
-    async with server.connect(name) as connection:
+async def test_a_login_role_that_bypasses_row_level_security_is_refused(postgres: Postgres) -> None:
+    name = await postgres.create()
+    async with postgres.connect(name) as connection:
         await connection.execute("CREATE ROLE too_powerful LOGIN BYPASSRLS")
     for login in ("too_powerful", "postgres"):
         with pytest.raises(Invalid, match="bypasses row-level security"):
-            await migrate(server.url(name), login_role=login)
+            await migrate(postgres.server.owner_url(name), login_role=login)
 
 
-async def test_a_server_that_is_away_is_unavailable(server: Server, tmp_path: Path) -> None:
-    for url in (f"postgresql+asyncpg://postgres@/postgres?host={tmp_path}", server.url("no_such_database")):
+async def test_a_server_that_is_away_is_unavailable(postgres: Postgres, tmp_path: Path) -> None:
+    for url in (
+        f"postgresql+asyncpg://postgres@/postgres?host={tmp_path}",
+        postgres.server.owner_url("no_such_database"),
+    ):
         with pytest.raises(Unavailable):
             await migrate(url)
         with pytest.raises(Unavailable):
