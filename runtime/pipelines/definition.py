@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from models.base import StrictModel
 from models.destinations import WriteMode
 from models.fields import Json
+from models.parsing import parse
 from models.pipelines import AlertConfig, PipelineType, QualityCheckRef, RetryPolicy, ScheduleConfig
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
@@ -126,3 +127,8 @@ class PipelineDefinition(StrictModel):
         if self.steps is not None and (self.source_config or self.destination_config or self.transformation_config):
             raise ValueError("steps (explicit form) excludes source_config, destination_config, transformation_config")
         return self
+
+
+def parse_definition(data: object, root: str = "") -> PipelineDefinition:
+    """The definition that a JSON document holds; raises `Invalid` whose path, from `root` on, names the bad key."""
+    return parse(PipelineDefinition, data, root)

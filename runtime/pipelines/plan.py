@@ -57,12 +57,15 @@ class PlanStep(StrictModel):
 
     `sql` is the step's own query (DuckDB dialect) over tables named as its inputs; None for an extract. A load's
     query unites its inputs by name. `columns` is the output schema; None where it is not known before the run.
+    `after` are steps that must be done before this one, without giving it rows. A step that is not `enabled` has
+    the inputs it was written with, and is in no task.
     """
 
     name: str
     type: StepType
     order: int
     inputs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     transform: str | None = None
     sql: str | None = None
     columns: tuple[PlanColumn, ...] | None = None
@@ -90,12 +93,14 @@ class PlanTask(StrictModel):
     """What is left of neighbouring steps after fusion: one Ray task, or one for each partition of its read.
 
     `members` are the fused steps in order: at most one extract (the first), then queries, then at most one load (the
-    last). `inputs` are the tasks whose outputs it reads. A task's name is its last member's.
+    last). `inputs` are the tasks whose outputs it reads, `after` those that must be done before it without giving it
+    rows. A task's name is its last member's.
     """
 
     name: str
     members: tuple[str, ...]
     inputs: tuple[str, ...]
+    after: tuple[str, ...] = ()
     partitions: int = 1
     timeout_minutes: int
     retry_attempts: int
@@ -103,13 +108,17 @@ class PlanTask(StrictModel):
 
 
 class Plan(StrictModel):
-    """A DAG of compiled steps and the tasks that run them, both in an order that respects dependencies."""
+    """A DAG of compiled steps and the tasks that run them, both in an order that respects dependencies.
+
+    `notes` say what a person should know before the run, such as what cannot be checked yet.
+    """
 
     pipeline_name: str
     steps: tuple[PlanStep, ...]
     tasks: tuple[PlanTask, ...]
     parameters: dict[str, Json] = Field(default_factory=dict)
     retry_policy: RetryPolicy | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

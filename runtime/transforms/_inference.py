@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from models.errors import Invalid
-from runtime.batches.types import UNKNOWN, Column, Columns
+from runtime.batches.types import DIALECT, UNKNOWN, Column, Columns
 from runtime.transforms import _types as t
 from runtime.transforms._contract import Relation
 from runtime.transforms._sql import same, unknown
@@ -223,7 +223,8 @@ class _TypeOf:
         if self.typed or isinstance(node, exp.Column):
             return self.typer.of(node)
         if isinstance(node, exp.Cast) and isinstance(node.to, exp.DataType):
-            return Typed(t.canonical(node.to.sql("duckdb")))
+            unbounded = node.to.is_type(exp.DType.DECIMAL) and not node.to.expressions
+            return UNSURE if unbounded else Typed(t.canonical(node.to.sql(DIALECT)))
         return UNSURE
 
 

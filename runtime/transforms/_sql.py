@@ -34,7 +34,6 @@ _REFUSED: tuple[type[exp.Expr], ...] = (
     exp.Use,
 )
 _PARAMETERS = (exp.Parameter, exp.Placeholder, exp.SessionParameter)
-_VOLATILE = (exp.Rand, exp.Randn, exp.Uuid)
 
 
 def parse_scalar(
@@ -122,11 +121,6 @@ def _refuse_table_function(table: exp.Table, path: str) -> None:
             hint=f"read files and databases with an extract step; allowed: {allowed}",
             path=path,
         )
-
-
-def is_volatile(sql: exp.Expr) -> bool:
-    """Whether running the query twice over the same rows may give different results."""
-    return sql.find(*_VOLATILE) is not None
 
 
 def name(text: str) -> exp.Identifier:

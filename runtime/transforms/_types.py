@@ -38,6 +38,8 @@ def spelled(kind: exp.DataType) -> str:
     """The one spelling of a parsed type."""
     if kind.is_type(exp.DType.DECIMAL) and not kind.expressions:
         return "DECIMAL(18, 3)"
+    if kind.is_type(*exp.DataType.TEXT_TYPES):
+        return VARCHAR
     return _RESPELLED.sub(lambda found: _SPELLINGS[found[1]], kind.sql(DIALECT, identify=True))
 
 

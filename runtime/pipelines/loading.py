@@ -1,0 +1,72 @@
+"""Compiles a load step: which destination it writes, in which mode, and by which keys."""
+
+from models.destinations import WriteMode
+from models.errors import Invalid
+from runtime.batches.types import Columns
+from runtime.connectors._contract import DESTINATIONS
+from runtime.connectors.catalog import Catalog, DestinationEntry
+from runtime.pipelines.definition import LoadConfig
+from runtime.pipelines.extraction import require_all
+from runtime.pipelines.plan import LoadPlan
+from runtime.transforms._sql import same, unknown
+
+
+def compile_load(config: LoadConfig, path: str, catalog: Catalog, columns: Columns | None) -> LoadPlan:
+    """The plan of a write of rows with these columns.
+
+    An upsert takes the keys it is given, or else the discovered primary key of its table. Raises `Invalid`, with the
+    path of the bad key below `path`, for an unknown or inactive destination, for a write mode that it does not have,
+    for keys and partition columns that the rows lack, and for an upsert without keys.
+    """
+    entry = _destination(config.destination_id, path, catalog)
+    mode = config.write_mode or entry.write_mode
+    known = DESTINATIONS.get(entry.kind, f"{path}.destination_id").write_modes
+    if mode not in known:
+        raise Invalid(
+            f"a {entry.kind} destination cannot {mode.value}",
+            hint=f"it can: {', '.join(sorted(known))}",
+            path=f"{path}.write_mode" if config.write_mode else f"{path}.destination_id",
+        )
+    require_all(config.key_columns, columns, f"{path}.key_columns")
+    require_all(config.partition_by, columns, f"{path}.partition_by")
+    keys = tuple(config.key_columns)
+    if mode is WriteMode.UPSERT and not keys:
+        keys = _primary_key(config.table_name, entry, columns, path)
+    return LoadPlan(
+        destination=str(entry.id),
+        kind=entry.kind,
+        table=config.table_name,
+        write_mode=mode,
+        key_columns=keys,
+        partition_by=tuple(config.partition_by),
+        options=config.options,
+    )
+
+
+def _destination(reference: str, path: str, catalog: Catalog) -> DestinationEntry:
+    entry = catalog.destination(reference)
+    where = f"{path}.destination_id"
+    if entry is None:
+        raise unknown("destination", reference, [one.name for one in catalog.destinations], where)
+    if not entry.active:
+        raise Invalid(f"the destination {entry.name!r} is not active", hint="activate it", path=where)
+    return entry
+
+
+def _primary_key(table: str, entry: DestinationEntry, columns: Columns | None, path: str) -> tuple[str, ...]:
+    found = next((keys for name, keys in entry.primary_keys.items() if same(name, table)), None)
+    if not found:
+        why = "has no primary key" if found is not None else "is not discovered, so its primary key is not known"
+        raise Invalid(
+            f"an upsert needs keys, and the table {table!r} {why}",
+            hint="name the columns that identify a row in `key_columns`",
+            path=f"{path}.key_columns",
+        )
+    missing = [key for key in found if columns is not None and not any(same(one.name, key) for one in columns)]
+    if missing:
+        raise Invalid(
+            f"the rows lack {', '.join(missing)}, the primary key of {table!r}",
+            hint="add it with a `mapping` or `derive` step, or name other `key_columns`",
+            path=f"{path}.key_columns",
+        )
+    return found
