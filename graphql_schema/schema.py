@@ -12,17 +12,29 @@ from strawberry.schema import Schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
 
+from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
+from graphql_schema.destinations import DestinationMutations, DestinationQueries
 from graphql_schema.guards import Guard
 from graphql_schema.limits import Limits
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
+from graphql_schema.sources import SourceMutations, SourceQueries
 from models.errors import Exhausted, Unauthenticated
 from runtime.settings import Settings
 
-QUERIES: tuple[type, ...] = (NodeQueries,)
-MUTATIONS: tuple[type, ...] = ()
+QUERIES: tuple[type, ...] = (
+    NodeQueries,
+    ConnectorQueries,
+    SourceQueries,
+    DestinationQueries,
+)
+MUTATIONS: tuple[type, ...] = (
+    ConnectorMutations,
+    SourceMutations,
+    DestinationMutations,
+)
 SUBSCRIPTIONS: tuple[type, ...] = ()
 TYPES: tuple[type, ...] = MEMBERS
 

@@ -1,7 +1,7 @@
 """The schemas that discovery found, as versions, and the catalog that definitions are compiled against."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -24,7 +24,6 @@ async def record_discovery(
     kind: type[P],
     place_id: UUID,
     found: Mapping[str, Columns],
-    now: datetime,
     primary_keys: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[SchemaVersion]:
     """Keep what a discovery found: a new version of each dataset that changed; those that vanished become inactive.
@@ -47,7 +46,7 @@ async def record_discovery(
             version_number=numbers.get(dataset, 0) + 1,
             schema_definition=definition,
             schema_changes=differences(before.schema_definition, definition) if before else [],
-            applied_at=now,
+            applied_at=datetime.now(UTC),
         )
         made.append(version)
     outdated = [known[name].id for name in known if name not in found or name in {one.dataset for one in made}]
