@@ -25,7 +25,7 @@ class SourceEntry:
 class DestinationEntry:
     """A destination, its default write mode, and what was discovered in it.
 
-    `primary_keys` holds the key columns of the tables whose keys are known; `()` says that a table has none.
+    `primary_keys` holds the key columns of the tables whose keys are known.
     """
 
     id: UUID

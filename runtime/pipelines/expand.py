@@ -109,3 +109,12 @@ def _with_lookup(placed: PlacedStep) -> Iterator[PlacedStep]:
     yield PlacedStep(extract, placed.path, placed.transform_path)
     reading = step.model_copy(update={"depends_on": [*step.depends_on, name]})
     yield PlacedStep(reading, placed.path, placed.config_path, placed.transform)
+
+
+def references(definition: PipelineDefinition) -> list[str]:
+    """The sources and destinations that a definition names, by UUID or name, each once."""
+    steps = [placed.step for placed in placed_steps(definition)]
+    sources = [step.config.source_id for step in steps if isinstance(step, ExtractStep)]
+    return list(
+        dict.fromkeys([*sources, *(step.config.destination_id for step in steps if isinstance(step, LoadStep))])
+    )

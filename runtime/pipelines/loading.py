@@ -56,10 +56,9 @@ def _destination(reference: str, path: str, catalog: Catalog) -> DestinationEntr
 def _primary_key(table: str, entry: DestinationEntry, columns: Columns | None, path: str) -> tuple[str, ...]:
     found = next((keys for name, keys in entry.primary_keys.items() if same(name, table)), None)
     if not found:
-        why = "has no primary key" if found is not None else "is not discovered, so its primary key is not known"
         raise Invalid(
-            f"an upsert needs keys, and the table {table!r} {why}",
-            hint="name the columns that identify a row in `key_columns`",
+            f"an upsert needs keys, and no primary key of the table {table!r} is known",
+            hint="name the columns that identify a row in `key_columns`, or discover the destination",
             path=f"{path}.key_columns",
         )
     missing = [key for key in found if columns is not None and not any(same(one.name, key) for one in columns)]
