@@ -67,7 +67,8 @@ def declared(schema: Schema, type_name: str, field_name: str) -> Permission | No
     definition = schema.get_type_by_name(type_name)
     if not isinstance(definition, StrawberryObjectDefinition):
         return None
-    inherited = vars(definition.origin).get("__permission__") if type_name not in ROOTS else None
+    declaring = definition.concrete_of or definition
+    inherited = vars(declaring.origin).get("__permission__") if type_name not in ROOTS else None
     for field in definition.fields:
         if schema.config.name_converter.get_graphql_name(field) == field_name:
             own = field.metadata.get(KEY)
