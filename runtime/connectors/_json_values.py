@@ -11,6 +11,9 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from models.errors import Invalid
+from runtime.batches.types import sql_type
+
 Exact: TypeAlias = "bool | int | float | Decimal | str | list[Exact] | dict[str, Exact] | None"
 Record: TypeAlias = dict[str, Exact]
 Convert: TypeAlias = Callable[[Exact], object]
@@ -89,12 +92,19 @@ def _reason(value: Exact, field: pa.Field) -> str | None:
 
 def shown(value: Exact) -> str:
     """A value as a message shows it: JSON, cut to forty characters."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _misfit(value: Exact, kind: pa.DataType, advice: str = "") -> Misfit:
-    return Misfit(f"{shown(value)} is not a {kind}{advice}")
+    return Misfit(f"{shown(value)} is not a {_named(kind)}{advice}")
+
+
+def _named(kind: pa.DataType) -> str:
+    try:
+        return sql_type(kind)
+    except Invalid:
+        return str(kind)
 
 
 def converter(kind: pa.DataType) -> Convert:

@@ -201,7 +201,7 @@ def _condition(name: str, kind: pa.DataType, operator: str, value: Json) -> Cond
     try:
         typed = column_of([cast(Exact, _zoned(one, kind)) for one in listed], kind)
     except Misfit as misfit:
-        raise Invalid(misfit.reason, hint=f"the column is {kind}", path=path) from None
+        raise Invalid(misfit.reason, hint="give a value of the column's type", path=path) from None
     return Condition(name, operator, typed if operator == "in" else typed[0])
 
 

@@ -32,10 +32,12 @@ ISO = TextFormats()
 def cast_text(values: pa.Array, kind: pa.DataType, formats: TextFormats = ISO) -> tuple[pa.Array, list[int]]:
     """A string array as `kind`, and the positions of values that are none; those come out null.
 
-    Empty text is null for every type but text. Numbers that lose digits in `kind` do not fit.
+    Empty text is null for every type but text and bytes. Numbers that lose digits in `kind` do not fit.
     """
     if pa.types.is_string(kind):
         return values, []
+    if pa.types.is_binary(kind):
+        return _cast_or_halve(values, kind, _casts(kind, formats))
     trimmed = pc.utf8_trim_whitespace(values)
     known = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     return _cast_or_halve(known, kind, _casts(kind, formats))
@@ -123,7 +125,8 @@ def text_of(values: pa.Array) -> pa.Array:
     if pa.types.is_nested(kind):
         return pa.array([None if one is None else _dumped(one) for one in values.to_pylist()], pa.string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([None if one is None else base64.b64encode(one).decode() for one in values.to_pylist()])
+        encoded = [None if one is None else base64.b64encode(one).decode() for one in values.to_pylist()]
+        return pa.array(encoded, pa.string())
     if pa.types.is_null(kind):
         return values.cast(pa.string())
     return values

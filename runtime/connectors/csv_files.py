@@ -1,17 +1,23 @@
 """CSV files as a source and as a destination: typed columns, and broken rows named by file and line."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from models.errors import Terminal
 from runtime.batches.types import sql_type
-from runtime.connectors._contract import SOURCES
+from runtime.connectors._contract import DESTINATIONS, SOURCES
 from runtime.connectors._csv_rows import BadRow, CsvDialect, CsvRows
 from runtime.connectors._datasets import Part
+from runtime.connectors._file_destination import FileDestination, FileDestinationConfig
 from runtime.connectors._files import FileSource, OnBadRow, RowFileConfig, cut, divided, sample_of
+from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._places import FileEntry, is_compressed
+from runtime.connectors._row_writers import CsvWriter
 from runtime.connectors._text_values import TextFormats, cast_text, decode_text, infer_type
 
 
@@ -141,4 +147,26 @@ def _without(batch: pa.RecordBatch, positions: Sequence[int]) -> pa.RecordBatch:
     return batch.filter(kept)
 
 
+class CsvDestinationConfig(FileDestinationConfig):
+    """Tables of CSV files in UTF-8, each file with a header."""
+
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    compression: Literal["none", "gzip"] = "none"
+
+
+class CsvDestination(FileDestination[CsvDestinationConfig]):
+    """Writes CSV: nested values as JSON text, bytes as base64; the manifest beside the files keeps the types."""
+
+    kind = "csv"
+    Config = CsvDestinationConfig
+
+    def _open_file(self, stem: Path, schema: pa.Schema) -> RowWriter:
+        suffix = ".csv.gz" if self.config.compression == "gzip" else ".csv"
+        return CsvWriter(stem.with_name(stem.name + suffix), schema, self.config.delimiter)
+
+    def _source(self) -> CsvSource:
+        return CsvSource(CsvConfig(root=self.config.root, delimiter=self.config.delimiter))
+
+
 SOURCES.register(CsvSource)
+DESTINATIONS.register(CsvDestination)
