@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import shutil
+import tempfile
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from models.errors import Denied, Invalid, Unavailable
 from models.fields import Choice
 from models.migrations.run import HEAD_REVISION, current_revision, migrate
 from models.migrations.scope import is_ours, metadata
+from runtime.embedded.postgres import EmbeddedPostgres
 from tests.kit.database import Postgres
 from tests.models.conftest import Migrated
 from tests.models.people import ADMIN, ENGINEER, RUNTIME
@@ -239,6 +243,32 @@ async def audit_and_partitions_work(database: Migrated) -> None:
     async with database.acting(ADMIN) as connection:
         assert [row["id"] for row in await connection.fetch("SELECT id FROM audit_log ORDER BY id")] == [1, 2, 3]
         assert await connection.fetchval("SELECT wedsync.verify_audit()") is None
+
+
+@pytest.fixture
+def new_cluster() -> Iterator[Postgres]:
+    """A server on which nobody has made a role yet."""
+    folder = Path(tempfile.mkdtemp(prefix="wedsync-test-"))
+    folder.chmod(0o755)
+    started = EmbeddedPostgres(folder / "data").start()
+    yield Postgres(started)
+    started.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_a_plain_owner_makes_the_roles_of_a_new_cluster_though_two_migrate_at_once(new_cluster: Postgres) -> None:
+    async with new_cluster.connect("postgres") as connection:
+        await connection.execute("CREATE ROLE plain_owner LOGIN CREATEROLE")
+    names = [await new_cluster.create() for _ in range(2)]
+    for name in names:
+        async with new_cluster.connect(name) as connection:
+            await connection.execute(f"ALTER DATABASE {name} OWNER TO plain_owner")
+    urls = [new_cluster.server.url(name, "plain_owner") for name in names]
+    assert await asyncio.gather(*(migrate(url) for url in urls)) == [[HEAD_REVISION], [HEAD_REVISION]]
+    for name in names:
+        async with Migrated(new_cluster, name).acting(ENGINEER) as connection:
+            assert await connection.fetchval("SELECT wedsync.ensure_user($1, 'a@b.example')", ENGINEER.user_id)
+        await audit_and_partitions_work(Migrated(new_cluster, name))
 
 
 async def test_a_login_without_rights_is_told_what_a_dba_must_run(postgres: Postgres, plain_owner: str) -> None:
