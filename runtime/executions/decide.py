@@ -139,7 +139,7 @@ def _for_task(plan: Plan, task: PlanTask, states: Mapping[str, TaskState], now: 
 
 
 def _begin(task: PlanTask, states: Mapping[str, TaskState]) -> list[Decision]:
-    inputs = {name: states[name] for name in task.inputs}
+    inputs = {name: states[name] for name in (*task.inputs, *task.after)}
     missing = [name for name, state in inputs.items() if isinstance(state, Failed | Skipped | Stopped)]
     if missing:
         return [Skip(task.name, f"it depends on {', '.join(missing)}, which did not deliver")]

@@ -12,7 +12,7 @@ from models.pipelines import RetryClass
 from runtime.access.mask import mask_text
 from runtime.executions.executor import WorkerLost
 from runtime.executions.journal import Ending, Entry, StepRow
-from runtime.executions.program import Member, TaskProgram
+from runtime.executions.program import TaskProgram
 from runtime.executions.state import (
     BackingOff,
     Failed,
@@ -25,6 +25,7 @@ from runtime.executions.state import (
     TaskState,
     Waiting,
 )
+from runtime.pipelines.plan import Plan
 
 ENDINGS = {
     ExecutionState.COMPLETED: EventKind.EXECUTION_COMPLETED,
@@ -65,11 +66,18 @@ def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: dat
         case Failed(attempt=attempt, failure=failure):
             return _failed(program, failure, attempt, (since, now))
         case Skipped(reason=reason):
-            return [_not_run(m, StepState.SKIPPED, reason, 0, (since, now)) for m in program.members]
+            return [_not_run(m.name, StepState.SKIPPED, reason, 0, (since, now)) for m in program.members]
         case Stopped(attempt=attempt):
-            return [_not_run(m, StepState.CANCELLED, "cancelled", attempt, (since, now)) for m in program.members]
+            return [_not_run(m.name, StepState.CANCELLED, "cancelled", attempt, (since, now)) for m in program.members]
         case _:
             assert_never(state)
+
+
+def disabled_entries(plan: Plan, now: datetime) -> list[Entry]:
+    """A row and an event for each step that is switched off."""
+    return [
+        _not_run(step.name, StepState.SKIPPED, "disabled", 0, (now, now)) for step in plan.steps if not step.enabled
+    ]
 
 
 def summary_of(ending: Ending) -> JsonObject:
@@ -113,7 +121,7 @@ def _failed(program: TaskProgram, failure: Failure, attempt: int, times: tuple[d
             entries.append(Entry(EventKind.STEP_FAILED, now, {**_told(failure), "attempt": attempt}, row))
         else:
             reason = f"fused with {failure.step}, which failed"
-            entries.append(_not_run(member, StepState.SKIPPED, reason, attempt, times))
+            entries.append(_not_run(member.name, StepState.SKIPPED, reason, attempt, times))
     return entries
 
 
@@ -131,8 +139,8 @@ def _failed_row(
     return StepRow(failure.step or program.members[-1].name, state, attempt, since, completed, values)
 
 
-def _not_run(member: Member, state: StepState, reason: str, attempt: int, times: tuple[datetime, datetime]) -> Entry:
-    row = StepRow(member.name, state, attempt, *times, {"transformation_stats": {"reason": reason}})
+def _not_run(step: str, state: StepState, reason: str, attempt: int, times: tuple[datetime, datetime]) -> Entry:
+    row = StepRow(step, state, attempt, *times, {"transformation_stats": {"reason": reason}})
     return Entry(EventKind.STEP_SKIPPED, times[1], {"reason": reason}, row)
 
 

@@ -19,7 +19,7 @@ from models.pipelines import RetryClass
 from runtime.executions import decide as decisions
 from runtime.executions.decide import Decision, after_failure, decide
 from runtime.executions.endings import ending_of, error_details
-from runtime.executions.entries import ENDINGS, entries_of, failure_of, summary_of
+from runtime.executions.entries import ENDINGS, disabled_entries, entries_of, failure_of, summary_of
 from runtime.executions.executor import Executor, Refs, TaskResult, run_program
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
 from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
@@ -71,7 +71,8 @@ class Supervisor:
 
     async def supervise(self) -> Ending:
         """Run to the end; raises `journal.Fenced` when another supervisor has taken over."""
-        self.journal.record(Entry(EventKind.EXECUTION_STARTED, self.clock()))
+        now = self.clock()
+        self.journal.record(Entry(EventKind.EXECUTION_STARTED, now), *disabled_entries(self.assignment.plan, now))
         writer = asyncio.create_task(self._write())
         try:
             while True:
