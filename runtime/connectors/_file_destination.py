@@ -2,10 +2,8 @@
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
@@ -15,9 +13,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from models.base import StrictModel
-from models.destinations import DestinationType, WriteMode
+from models.destinations import DestinationType
 from models.errors import Invalid, Terminal
-from runtime.batches.engine import Engine, EngineLimits
 from runtime.connectors._contract import (
     Destination,
     Health,
@@ -28,19 +25,17 @@ from runtime.connectors._contract import (
     Split,
     Target,
 )
-from runtime.connectors._file_backups import Backup, keep_backup, prune, restored
+from runtime.connectors._file_backups import Backup, restored
 from runtime.connectors._files import FileSource
 from runtime.connectors._fitting import table_schema
-from runtime.connectors._folder_writer import FolderWriter, RowWriter, aligned
-from runtime.connectors._manifest import MANIFEST, Commit, Manifest, read_manifest, table_columns
-from runtime.connectors._merging import Merge
+from runtime.connectors._folder_writer import RowWriter, fill_folder
+from runtime.connectors._publication import Publication, TableFormat, linked, staged
 from runtime.connectors._table_folder import (
     HIDDEN,
     TableFolder,
     Version,
     disk_errors,
-    fsync_tree,
-    link_files,
+    replace_folder,
     write_durably,
 )
 
@@ -130,8 +125,9 @@ class FileDestination(Destination[D_co]):
         try:
             with disk_errors(self.root / target.table):
                 building.mkdir(parents=True)
-                written = self._fill(building, f"{table.stem(run)}-{partition:05d}", target, schema, rows)
-                _replace(building, folder)
+                stem = f"{table.stem(run)}-{partition:05d}"
+                written = fill_folder(building, stem, rows, schema, target.partition_by, self._open_file)
+                replace_folder(building, folder)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -144,8 +140,10 @@ class FileDestination(Destination[D_co]):
             current = table.current()
             done = current.manifest.commit_of(run) if current else None
             if done is None:
-                parts = [_staged(table, receipt) for receipt in receipts]
-                done = self._publish(table, target, run, parts, cursor)
+                parts = [staged(table, receipt) for receipt in receipts]
+                schema = self._schema_of(target, parts, current)
+                publication = Publication(table, self._format(), target, run, self._clock())
+                done = publication.publish(parts, schema, cursor)
             table.discard_staging(run)
         return done.counts
 
@@ -171,120 +169,24 @@ class FileDestination(Destination[D_co]):
         folder = TableFolder(self.root, table)
         with disk_errors(folder.link), folder.locked():
             manifest, source = restored(folder, version)
-            folder.publish(manifest.version, lambda building: _linked(building, [source], manifest))
+            folder.publish(manifest.version, lambda building: linked(building, [source], manifest))
 
-    def _publish(
-        self, table: TableFolder, target: Target, run: RunKey, parts: Sequence[Version], cursor: str | None
-    ) -> Commit:
-        current = table.current()
-        schema = self._schema_of(target, parts, current)
-        base = current.manifest if current else Manifest(version=1, columns=table_columns(schema))
-        with self._plan(table, target, run, parts, current) as (folders, counts):
-            commit = Commit(
-                pipeline_id=run.pipeline_id,
-                execution_id=run.execution_id,
-                step=run.step,
-                inserted=counts.inserted,
-                updated=counts.updated,
-                deleted=counts.deleted,
-                committed_at=self._clock(),
-            )
-            commits, cursors = base.ledger(commit, cursor)
-            before = current.manifest.rows if current else 0
-            manifest = Manifest(
-                version=max((v.manifest.version for v in table.versions()), default=0) + 1,
-                columns=table_columns(schema),
-                partition_by=target.partition_by,
-                rows=before + counts.inserted - counts.deleted,
-                commits=commits,
-                cursors=cursors,
-            )
-            if current is not None and target.write_mode is not WriteMode.APPEND:
-                keep_backup(current, target.backup, self._clock())
-            table.publish(manifest.version, lambda building: _linked(building, folders, manifest))
-        prune(table, manifest.version, target.backup, self._clock())
-        return commit
+    def _format(self) -> TableFormat:
+        def rows_of(folder: Path) -> pa.RecordBatchReader:
+            return self._source().read(ReadRequest(dataset=str(folder.relative_to(self.root))), Split(0))
 
-    @contextmanager
-    def _plan(
-        self, table: TableFolder, target: Target, run: RunKey, parts: Sequence[Version], current: Version | None
-    ) -> Iterator[tuple[list[Path], LoadCounts]]:
-        """The folders whose files make up the next version, and what the load does to the rows."""
-        loaded, rows = [part.folder for part in parts], sum(part.manifest.rows for part in parts)
-        match target.write_mode:
-            case WriteMode.APPEND:
-                yield ([current.folder] if current else []) + loaded, LoadCounts(inserted=rows)
-            case WriteMode.OVERWRITE:
-                yield loaded, LoadCounts(inserted=rows, deleted=current.manifest.rows if current else 0)
-            case WriteMode.UPSERT:
-                working = table.home / f".building-{uuid4().hex}"
-                try:
-                    yield self._merged(working, table.stem(run), target, parts, current)
-                finally:
-                    shutil.rmtree(working, ignore_errors=True)
-
-    def _merged(
-        self, working: Path, stem: str, target: Target, parts: Sequence[Version], current: Version | None
-    ) -> tuple[list[Path], LoadCounts]:
-        """The load's files and, rewritten, the rows of the table that they do not replace."""
-        loaded = [part.folder for part in parts]
-        if not parts:
-            return [current.folder] if current else [], LoadCounts()
-        engine = Engine(EngineLimits(spill_folder=working / "spill"))
-        try:
-            merge = Merge(
-                engine,
-                target.key_columns,
-                loaded=lambda: self._rows_of([part.folder for part in parts]),
-                table=lambda: self._rows_of([current.folder] if current else []),
-            )
-            rows = merge.check_loaded()
-            if current is None:
-                return loaded, LoadCounts(inserted=rows)
-            replaced = merge.replaced()
-            if not len(replaced):
-                return [current.folder, *loaded], LoadCounts(inserted=rows)
-            kept, schema = working / "kept", current.manifest.schema
-            kept.mkdir()
-            remaining = pa.RecordBatchReader.from_batches(schema, merge.kept(replaced))
-            self._fill(kept, f"{stem}-kept", target, schema, remaining)
-            return [kept, *loaded], LoadCounts(inserted=rows - len(replaced), updated=len(replaced))
-        finally:
-            engine.close()
-
-    def _fill(self, folder: Path, stem: str, target: Target, schema: pa.Schema, rows: pa.RecordBatchReader) -> int:
-        """Write all rows into a folder with its manifest, durably; gives their number."""
-        writer = FolderWriter(folder, stem, schema, target.partition_by, self._open_file)
-        try:
-            for batch in rows:
-                writer.write(aligned(batch, schema))
-        finally:
-            writer.close()
-        manifest = Manifest(
-            version=1, columns=table_columns(schema), partition_by=target.partition_by, rows=writer.rows
-        )
-        write_durably(folder / MANIFEST, manifest.model_dump_json().encode())
-        fsync_tree(folder)
-        return writer.rows
-
-    def _rows_of(self, folders: Sequence[Path]) -> pa.RecordBatchReader:
-        """All rows of folders of one schema as one stream."""
-        readers = [
-            self._source().read(ReadRequest(dataset=str(folder.relative_to(self.root))), Split(0)) for folder in folders
-        ]
-        return pa.RecordBatchReader.from_batches(readers[0].schema, chain.from_iterable(readers))
+        return TableFormat(self._open_file, rows_of)
 
     def _schema_of(self, target: Target, parts: Sequence[Version], current: Version | None) -> pa.Schema:
         """The schema of the version to come; raises `Terminal` when the table changed under the load."""
         if not parts:
             return current.manifest.schema if current else pa.schema([])
-        schema = parts[0].manifest.schema
-        kept = self._fitted(target, schema, current)
-        if any(part.manifest.schema != kept for part in parts):
+        schema = self._fitted(target, parts[0].manifest.schema, current)
+        if any(part.manifest.schema != schema for part in parts):
             raise Terminal(
                 f"the columns of {target.table} changed while it was loaded", hint="run again", code="schema_changed"
             )
-        return kept
+        return schema
 
     def _fitted(self, target: Target, schema: pa.Schema, current: Version | None) -> pa.Schema:
         lost = [field.name for field in schema if any(is_lost(field.type) for is_lost in self.lost_types)]
@@ -304,27 +206,3 @@ class FileDestination(Destination[D_co]):
         tables = [TableFolder(self.root, path.name) for path in sorted(home.iterdir())] if home.is_dir() else []
         known = ((table, table.current()) for table in tables if table.link.is_symlink())
         return [(table, version) for table, version in known if version]
-
-
-def _linked(building: Path, folders: Sequence[Path], manifest: Manifest) -> Manifest:
-    for folder in folders:
-        link_files(folder, building)
-    return manifest
-
-
-def _replace(building: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an earlier one."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    building.rename(folder)
-
-
-def _staged(table: TableFolder, receipt: Receipt) -> Version:
-    folder = table.home / receipt.token
-    if not (folder / MANIFEST).is_file():
-        raise Terminal(
-            f"partition {receipt.partition} of the load is not in staging",
-            hint="run the load again from its first partition",
-            code="lost_staging",
-        )
-    return Version(folder, read_manifest((folder / MANIFEST).read_bytes()))

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from models.errors import Terminal
 from runtime.batches.types import sql_type
+from runtime.connectors._manifest import MANIFEST, Manifest, table_columns
 from runtime.connectors._places import HIVE_NULL
+from runtime.connectors._table_folder import fsync_tree, write_durably
 from runtime.connectors._text_values import text_of
 
 MOST_OPEN = 64
@@ -89,6 +91,22 @@ def _folder_names(values: pa.Array, key: str) -> pa.Array:
     texts = text_of(values).cast(pa.string()).dictionary_encode()
     names = [f"{quote(key)}={quote(text, safe=' ')}" for text in texts.dictionary.to_pylist()]
     return pa.array(names, pa.string()).take(texts.indices).fill_null(f"{quote(key)}={HIVE_NULL}")
+
+
+def fill_folder(
+    folder: Path, stem: str, rows: pa.RecordBatchReader, schema: pa.Schema, partition_by: Sequence[str], opens: OpenFile
+) -> int:
+    """Write all rows into a folder with its manifest, durably; gives their number."""
+    writer = FolderWriter(folder, stem, schema, partition_by, opens)
+    try:
+        for batch in rows:
+            writer.write(aligned(batch, schema))
+    finally:
+        writer.close()
+    manifest = Manifest(version=1, columns=table_columns(schema), partition_by=tuple(partition_by), rows=writer.rows)
+    write_durably(folder / MANIFEST, manifest.model_dump_json().encode())
+    fsync_tree(folder)
+    return writer.rows
 
 
 def aligned(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

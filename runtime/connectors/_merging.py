@@ -49,7 +49,8 @@ class Merge:
 
         Raises `Terminal` where the table has a key of the load more than once.
         """
-        query = f"SELECT current.{POSITION} AS old, loaded.{POSITION} AS new FROM current JOIN loaded USING ({self._key_list})"
+        pairs_of = f"SELECT current.{POSITION} AS old, loaded.{POSITION} AS new"
+        query = f"{pairs_of} FROM current JOIN loaded USING ({self._key_list})"
         inputs = {"current": _numbered(self.table(), self.keys), "loaded": _numbered(self.loaded(), self.keys)}
         with self.engine.stream(query, inputs) as rows:
             pairs = rows.read_all()

@@ -152,6 +152,13 @@ def link_files(source: Path, target: Path) -> None:
                 shutil.copy2(path, target / relative)
 
 
+def replace_folder(building: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an earlier one."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    building.rename(folder)
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Write a small file and have it on the disk."""
     with path.open("wb") as file:
