@@ -198,7 +198,7 @@ class DestinationMutations:
     @mutation(Permission.ENGINEERS, "Take a destination out of use and free its name; refused while it is loaded.")
     async def archive_destination(self, info: Info, id: strawberry.ID) -> Destination:
         async with info.context.writing() as session:
-            row = await store.archive_destination(session, uuid_of(id))
+            row = await store.archive(session, DataDestination, uuid_of(id))
             info.context.note("archive", DESTINATION, row.id, name=row.destination_name)
         return Destination.of(row)
 

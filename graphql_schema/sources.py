@@ -177,7 +177,7 @@ class SourceMutations:
     @mutation(Permission.ENGINEERS, "Take a source out of use and free its name; refused while a pipeline reads it.")
     async def archive_source(self, info: Info, id: strawberry.ID) -> Source:
         async with info.context.writing() as session:
-            row = await store.archive_source(session, uuid_of(id))
+            row = await store.archive(session, DataSource, uuid_of(id))
             info.context.note("archive", SOURCE, row.id, name=row.source_name)
         return Source.of(row)
 

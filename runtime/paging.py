@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, func, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import ColumnElement, SQLCoreOperations
@@ -114,7 +114,7 @@ async def fetch(session: AsyncSession, statement: Select[R], order: Order, windo
 
 async def count(session: AsyncSession, statement: Select[R]) -> int:
     """How many rows a statement has in all."""
-    counted = select(func.count()).select_from(statement.order_by(None).subquery())
+    counted = statement.order_by(None).with_only_columns(func.count(), maintain_column_froms=True)
     return (await session.scalar(counted)) or 0
 
 

@@ -1,3 +1,3 @@
 """The fixtures that all tests share."""
 
-pytest_plugins = ["tests.kit.database", "tests.kit.graphql", "tests.kit.valkey"]
+pytest_plugins = ["tests.kit.database", "tests.kit.engine", "tests.kit.graphql", "tests.kit.valkey", "tests.kit.working"]

@@ -103,15 +103,14 @@ async def create_source(
     connection, authentication = _seal_source(identity, plugin, sealer, draft)
     row = DataSource(
         id=identity,
-        source_name=_name(draft.name, "source_name"),
+        source_name=await _free_name(session, DataSource, draft.name),
         source_type=_source_plugin(plugin).source_type,
         kind=kind,
         connection_config=connection,
         authentication_config=authentication,
         created_by=by.user_id,
     )
-    _describe_source(row, draft)
-    return await _insert(session, row, row.source_name, "source")
+    return await _insert(session, row, _said(draft, _SOURCE_DOCUMENTS))
 
 
 async def create_destination(
@@ -122,49 +121,44 @@ async def create_destination(
     identity = uuid4()
     row = DataDestination(
         id=identity,
-        destination_name=_name(draft.name, "destination_name"),
+        destination_name=await _free_name(session, DataDestination, draft.name),
         destination_type=_destination_plugin(plugin).destination_type,
         kind=kind,
         connection_config=_seal_destination(identity, plugin, sealer, draft),
         created_by=by.user_id,
     )
-    _describe_destination(row, draft)
-    return await _insert(session, row, row.destination_name, "destination")
+    return await _insert(session, row, _said(draft, _DESTINATION_DOCUMENTS))
 
 
 async def update_source(session: AsyncSession, sealer: Sealer, source_id: UUID, draft: SourceDraft) -> DataSource:
     """Change a source; raises `NotFound`, and as `create_source` does."""
-    row = await _locked(session, DataSource, source_id, "source")
+    row = await _locked(session, DataSource, source_id)
+    values = _said(draft, _SOURCE_DOCUMENTS)
     if draft.name is not None and draft.name != row.source_name:
-        row.source_name = _name(draft.name, "source_name")
-        await _refuse_taken(session, DataSource, row.source_name, "source")
-    _describe_source(row, draft)
+        values["source_name"] = await _free_name(session, DataSource, draft.name)
     if draft.connection is not None:
         plugin = plugin_of(SOURCE, row.kind)
-        row.connection_config, row.authentication_config = _seal_source(row.id, plugin, sealer, draft)
+        values[CONNECTION], values[AUTHENTICATION] = _seal_source(row.id, plugin, sealer, draft)
     elif draft.authentication is not None:
         raise Invalid(
             "cannot be replaced alone",
             hint="give `connection_config` too: sealed parts cannot be read back, so they are replaced together",
             path=AUTHENTICATION,
         )
-    await session.flush()
-    return row
+    return await _update(session, row, values)
 
 
 async def update_destination(
     session: AsyncSession, sealer: Sealer, destination_id: UUID, draft: DestinationDraft
 ) -> DataDestination:
     """Change a destination; raises as `update_source` does."""
-    row = await _locked(session, DataDestination, destination_id, "destination")
+    row = await _locked(session, DataDestination, destination_id)
+    values = _said(draft, _DESTINATION_DOCUMENTS)
     if draft.name is not None and draft.name != row.destination_name:
-        row.destination_name = _name(draft.name, "destination_name")
-        await _refuse_taken(session, DataDestination, row.destination_name, "destination")
-    _describe_destination(row, draft)
+        values["destination_name"] = await _free_name(session, DataDestination, draft.name)
     if draft.connection is not None:
-        row.connection_config = _seal_destination(row.id, plugin_of(DESTINATION, row.kind), sealer, draft)
-    await session.flush()
-    return row
+        values[CONNECTION] = _seal_destination(row.id, plugin_of(DESTINATION, row.kind), sealer, draft)
+    return await _update(session, row, values)
 
 
 _USED = text("""
@@ -180,24 +174,14 @@ _USED = text("""
 """)
 
 
-async def archive_source(session: AsyncSession, source_id: UUID) -> DataSource:
-    """Take a source out of use and free its name; raises `Conflict` while a pipeline reads it."""
-    row = await _locked(session, DataSource, source_id, "source")
-    await _refuse_used(session, "source", source_id, row.source_name)
-    row.source_name = _archived_name(row.source_name)
-    row.archived_at, row.is_active = datetime.now(UTC), False
-    await session.flush()
-    return row
-
-
-async def archive_destination(session: AsyncSession, destination_id: UUID) -> DataDestination:
-    """Take a destination out of use and free its name; raises `Conflict` while a pipeline writes to it."""
-    row = await _locked(session, DataDestination, destination_id, "destination")
-    await _refuse_used(session, "destination", destination_id, row.destination_name)
-    row.destination_name = _archived_name(row.destination_name)
-    row.archived_at, row.is_active = datetime.now(UTC), False
-    await session.flush()
-    return row
+async def archive(session: AsyncSession, kind: type[P], place_id: UUID) -> P:
+    """Take a source or destination out of use and free its name; raises `Conflict` while a pipeline uses it."""
+    row = await _locked(session, kind, place_id)
+    name = str(getattr(row, f"{_noun(kind)}_name"))
+    await _refuse_used(session, _noun(kind), place_id, name)
+    archived = f"{name}~archived~{secrets.token_hex(4)}"
+    values = {f"{_noun(kind)}_name": archived, "archived_at": datetime.now(UTC), "is_active": False}
+    return await _update(session, row, values)
 
 
 async def find(session: AsyncSession, kind: type[P], reference: str | UUID) -> P:
@@ -283,17 +267,20 @@ async def record_health(
     await session.execute(changed.values(health_status=health, last_health_check=now))
 
 
-def _describe_source(row: DataSource, draft: SourceDraft) -> None:
-    for name in ("schema_config", "monitoring_config", "rate_limit_config", "is_active"):
-        if (value := getattr(draft, name)) is not None:
-            setattr(row, name, value)
+_SOURCE_DOCUMENTS = ("schema_config", "monitoring_config", "rate_limit_config", "is_active")
+_DESTINATION_DOCUMENTS = (
+    "schema_config",
+    "write_mode",
+    "partition_config",
+    "indexing_config",
+    "backup_config",
+    "is_active",
+)
 
 
-def _describe_destination(row: DataDestination, draft: DestinationDraft) -> None:
-    names = ("schema_config", "write_mode", "partition_config", "indexing_config", "backup_config", "is_active")
-    for name in names:
-        if (value := getattr(draft, name)) is not None:
-            setattr(row, name, value)
+def _said(draft: SourceDraft | DestinationDraft, names: Sequence[str]) -> dict[str, object]:
+    """What a draft says of these columns."""
+    return {name: value for name in names if (value := getattr(draft, name)) is not None}
 
 
 def _seal_source(row: UUID, plugin: Plugin, sealer: Sealer, draft: SourceDraft) -> tuple[Envelope, Envelope | None]:
@@ -309,24 +296,39 @@ def _seal_destination(row: UUID, plugin: Plugin, sealer: Sealer, draft: Destinat
     return seal(sealer, row, parts)[0]
 
 
-async def _insert(session: AsyncSession, row: P, name: str, noun: str) -> P:
-    await _refuse_taken(session, type(row), name, noun)
+async def _insert(session: AsyncSession, row: P, values: Mapping[str, object]) -> P:
+    for name, value in values.items():
+        setattr(row, name, value)
     session.add(row)
     await session.flush()
     return row
 
 
-async def _locked(session: AsyncSession, kind: type[P], place_id: UUID, noun: str) -> P:
-    found = await session.get(kind, place_id, with_for_update=True)
-    if found is None or found.archived_at is not None:
+async def _update(session: AsyncSession, row: P, values: Mapping[str, object]) -> P:
+    """Write and read again. Not through the unit of work, which would read the sealed columns to see what they were."""
+    kind = type(row)
+    if values:
+        changed = update(kind).where(col(kind.id) == row.id).values(**values)
+        await session.execute(changed, execution_options={"synchronize_session": False})
+        await session.scalar(select(kind).where(col(kind.id) == row.id).execution_options(populate_existing=True))
+    return row
+
+
+async def _locked(session: AsyncSession, kind: type[P], place_id: UUID) -> P:
+    found = await session.scalar(_listed(kind).where(col(kind.id) == place_id).with_for_update())
+    if found is None:
+        noun = _noun(kind)
         raise NotFound(f"there is no {noun} {place_id}", hint=f"see the {noun}s there are", path="id")
     return found
 
 
-async def _refuse_taken(session: AsyncSession, kind: type[P], name: str, noun: str) -> None:
-    if await session.scalar(select(col(kind.id)).where(_name_column(kind) == name)) is not None:
+async def _free_name(session: AsyncSession, kind: type[P], name: str | None) -> str:
+    noun = _noun(kind)
+    wanted = _name(name, f"{noun}_name")
+    if await session.scalar(select(col(kind.id)).where(_name_column(kind) == wanted)) is not None:
         hint = f"choose another name, or change the {noun} that has it"
-        raise Conflict(f"there is a {noun} named {name!r} already", hint=hint, path=f"{noun}_name")
+        raise Conflict(f"there is a {noun} named {wanted!r} already", hint=hint, path=f"{noun}_name")
+    return wanted
 
 
 async def _refuse_used(session: AsyncSession, noun: str, place_id: UUID, name: str) -> None:
@@ -367,10 +369,6 @@ def _name(name: str | None, path: str) -> str:
     if _uuid(name) is not None:
         raise Invalid("cannot be a UUID", hint="references take a UUID for an id", path=path)
     return name
-
-
-def _archived_name(name: str) -> str:
-    return f"{name}~archived~{secrets.token_hex(4)}"
 
 
 def _required(connection: JsonObject | None) -> JsonObject:
