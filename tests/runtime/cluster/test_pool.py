@@ -1,0 +1,69 @@
+"""The pool grows with lasting need, shrinks when idle, and never hands out what is not ready."""
+
+import asyncio
+
+import pytest
+
+from runtime.cluster.pool import GROW_AFTER_SECONDS, Pool, wanted_size
+from tests.kit.eventually import eventually
+
+LIMITS = (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "waited", "busy", "size", "wanted"),
+    [
+        (0, 0.0, 0, 0, 4),
+        (20, 0.1, 4, 4, 4),
+        (20, GROW_AFTER_SECONDS, 4, 4, 5),
+        (20, GROW_AFTER_SECONDS, 8, 8, 10),
+        (1, GROW_AFTER_SECONDS, 4, 4, 5),
+        (100, GROW_AFTER_SECONDS, 15, 15, 16),
+        (0, 0.0, 0, 16, 12),
+        (0, 0.0, 6, 7, 6),
+        (3, 0.0, 6, 16, 16),
+    ],
+)
+def test_the_size_follows_lasting_need_within_limits(
+    waiting: int, waited: float, busy: int, size: int, wanted: int
+) -> None:
+    assert wanted_size(waiting, waited, busy, size, limits=LIMITS) == wanted
+
+
+async def test_a_member_is_handed_out_only_when_it_is_ready() -> None:
+    gate, ended = asyncio.Event(), list[str]()
+
+    async def make() -> str:
+        await gate.wait()
+        return "member"
+
+    pool = Pool(make, ended.append, least=1, most=2)
+    pool.resize(0, 0.0)
+    assert (pool.size, pool.idle) == (1, 0)
+    gate.set()
+
+    async def ready() -> bool:
+        return pool.idle == 1
+
+    await eventually(ready, because="the member is ready")
+    assert pool.take() == "member"
+    pool.give_back("member", broken=True)
+    assert (pool.size, ended) == (0, ["member"])
+
+
+async def test_the_one_used_last_is_used_again() -> None:
+    names = iter("ab")
+
+    async def make() -> str:
+        return next(names)
+
+    pool = Pool(make, lambda _: None, least=2, most=2)
+    pool.resize(0, 0.0)
+
+    async def ready() -> bool:
+        return pool.idle == 2
+
+    await eventually(ready, because="both members are ready")
+    one = pool.take()
+    pool.give_back(one)
+    assert pool.take() == one
