@@ -1,6 +1,7 @@
 """Ray actors: thin shells that give a supervisor and a dispatcher a process, connections and a heartbeat."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from models.errors import Unavailable
 from runtime.access.principal import Principal
-from runtime.bus import Bus, control_topic
+from runtime.bus import ALL_CONTROL, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
 from runtime.cluster.executor import RayExecutor
 from runtime.cluster.pool import Pool
@@ -43,11 +44,13 @@ class ExecutionSupervisor:
         self._bus = Bus(self._settings.redis_url)
         self._plans = Plans()
         self._executor = RayExecutor()
+        self._control = asyncio.Event()
+        self._listener: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
         """Answer once the process is up and its first connection made."""
         async with self._database.transaction(RUNTIME):
-            return
+            self._listener = self._listener or asyncio.create_task(self._listen())
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
@@ -80,8 +83,10 @@ class ExecutionSupervisor:
             "id": holding.execution_id,
             "lease_seconds": self._settings.lease_seconds,
         }
-        topic = control_topic(holding.execution_id)
-        async for _ in self._bus.wakeups(topic, every=HEARTBEAT_SECONDS):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._control.wait(), HEARTBEAT_SECONDS)
+            self._control.clear()
             try:
                 async with self._database.transaction(RUNTIME) as session:
                     row = (await session.execute(_BEAT, parameters)).first()
@@ -91,6 +96,12 @@ class ExecutionSupervisor:
                 return
             if row.cancelling:
                 supervisor.cancel()
+
+    async def _listen(self) -> None:
+        """One subscription for the life of the process: whatever is told, the next beat comes at once."""
+        async for topic in self._bus.wakeups(ALL_CONTROL, every=60.0):
+            if topic is not None:
+                self._control.set()
 
 
 def _assignment(taken: Taken) -> Assignment:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
 from runtime.database import Database
+from runtime.executions.retention import keep_partitions
 from runtime.queue import leases
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 RUNTIME = Principal.runtime()
 TICK_SECONDS = 1.0
+PARTITION_SECONDS = 3600.0
 OTHER_KINDS = (WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW)
 OTHER_SLOTS = 4
 
@@ -49,7 +52,13 @@ class Dispatcher:
     """One dispatcher of any number; what it claimed and did not finish comes back when its lease lapses."""
 
     def __init__(
-        self, settings: Settings, database: Database, bus: Bus, pool: Pool[SupervisorHandle], workers: Workers
+        self,
+        settings: Settings,
+        database: Database,
+        bus: Bus,
+        pool: Pool[SupervisorHandle],
+        workers: Workers,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.name = f"dispatcher:{uuid4().hex[:12]}"
         self._settings = settings
@@ -57,6 +66,9 @@ class Dispatcher:
         self._bus = bus
         self._pool = pool
         self._workers = workers
+        self._clock = clock
+        self._next_housekeeping = clock()
+        self._next_partitions = clock()
         self._news = asyncio.Event()
         self._closing = False
         self._others: dict[UUID, Claim] = {}
@@ -89,14 +101,11 @@ class Dispatcher:
         self._news.set()
 
     async def step(self) -> bool:
-        """Renew, recover, grow, claim and hand out once; True when there may be more to claim at once."""
+        """Claim and hand out once, and keep house once a second; True when there may be more to claim at once."""
         async with self._database.transaction(RUNTIME) as session:
-            await leases.hold(session, self.name, self.name, self._settings.lease_seconds)
-            for claim in self._others.values():
-                await queue.renew(session, claim.id, claim.generation, self._settings.lease_seconds)
-            await queue.release_lapsed(session)
-            waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
-            self._pool.resize(waiting, waited)
+            if self._clock() >= self._next_housekeeping:
+                await self._keep_house(session)
+                self._next_housekeeping = self._clock() + TICK_SECONDS
             executions = await self._claim(session, (WorkKind.EXECUTION,), self._pool.idle)
             others = await self._claim(session, OTHER_KINDS, OTHER_SLOTS - len(self._others))
         for claim in executions:
@@ -105,6 +114,19 @@ class Dispatcher:
             self._others[claim.id] = claim
             self._start(self._do(claim))
         return bool(executions) and self._pool.idle > 0
+
+    async def _keep_house(self, session: AsyncSession) -> None:
+        """Renew what is held, recover what others dropped, size the pool to what waits."""
+        lease = self._settings.lease_seconds
+        await leases.hold(session, self.name, self.name, lease)
+        for claim in self._others.values():
+            await queue.renew(session, claim.id, claim.generation, lease)
+        await queue.release_lapsed(session)
+        waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
+        self._pool.resize(waiting, waited)
+        if self._clock() >= self._next_partitions:
+            await keep_partitions(session, self._settings.event_retention_days)
+            self._next_partitions = self._clock() + PARTITION_SECONDS
 
     async def _claim(self, session: AsyncSession, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
         if limit <= 0:
