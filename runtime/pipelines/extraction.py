@@ -2,23 +2,27 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from sqlglot import exp
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
 from models.errors import Invalid
-from models.fields import Json
+from models.fields import Json, StrictModel
 from models.sources import SourceType
 from runtime.batches.types import DIALECT, UNKNOWN, Columns
-from runtime.connectors._contract import SOURCES
+from runtime.connectors._contract import SOURCES, Source
 from runtime.connectors.catalog import Catalog, SourceEntry
 from runtime.pipelines.definition import ExtractConfig
 from runtime.pipelines.plan import ExtractPlan
+from runtime.registry import Registry
 from runtime.transforms import _types as t
 from runtime.transforms._columns import has
 from runtime.transforms._contract import Relation
 from runtime.transforms._inference import Inference
 from runtime.transforms._sql import parse_query, same, unknown
+
+Sources: TypeAlias = Registry[type[Source[StrictModel]]]
 
 DEFAULT_PARTITIONS = 4
 LAST_RUN = "last_run"
@@ -29,7 +33,7 @@ _REDISCOVER = "discover the source again if it changed"
 
 
 def compile_extract(
-    config: ExtractConfig, path: str, catalog: Catalog, *, parallel: bool
+    config: ExtractConfig, path: str, catalog: Catalog, *, parallel: bool, plugins: Sources = SOURCES
 ) -> tuple[ExtractPlan, Columns | None]:
     """The plan of a read, and the columns it gives; None for those where the source was not discovered.
 
@@ -40,7 +44,7 @@ def compile_extract(
     columns, reads_last_run = _what(config, entry, path)
     _check_filters(config.filters, columns, f"{path}.filters")
     incremental = config.incremental
-    if (incremental is not None or reads_last_run) and not SOURCES.get(entry.kind, f"{path}.source_id").incremental:
+    if (incremental is not None or reads_last_run) and not plugins.get(entry.kind, f"{path}.source_id").incremental:
         raise Invalid(
             f"a {entry.kind} source cannot be read incrementally",
             hint="remove `incremental` and `:last_run`",

@@ -1,17 +1,26 @@
 """Compiles a load step: which destination it writes, in which mode, and by which keys."""
 
+from typing import TypeAlias
+
 from models.destinations import WriteMode
 from models.errors import Invalid
+from models.fields import StrictModel
 from runtime.batches.types import Columns
-from runtime.connectors._contract import DESTINATIONS
+from runtime.connectors._contract import DESTINATIONS, Destination
 from runtime.connectors.catalog import Catalog, DestinationEntry
 from runtime.pipelines.definition import LoadConfig
 from runtime.pipelines.extraction import require_all
 from runtime.pipelines.plan import LoadPlan
+from runtime.registry import Registry
 from runtime.transforms._sql import same, unknown
 
 
-def compile_load(config: LoadConfig, path: str, catalog: Catalog, columns: Columns | None) -> LoadPlan:
+Destinations: TypeAlias = Registry[type[Destination[StrictModel]]]
+
+
+def compile_load(
+    config: LoadConfig, path: str, catalog: Catalog, columns: Columns | None, plugins: Destinations = DESTINATIONS
+) -> LoadPlan:
     """The plan of a write of rows with these columns.
 
     An upsert takes the keys it is given, or else the discovered primary key of its table. Raises `Invalid`, with the
@@ -20,7 +29,7 @@ def compile_load(config: LoadConfig, path: str, catalog: Catalog, columns: Colum
     """
     entry = _destination(config.destination_id, path, catalog)
     mode = config.write_mode or entry.write_mode
-    known = DESTINATIONS.get(entry.kind, f"{path}.destination_id").write_modes
+    known = plugins.get(entry.kind, f"{path}.destination_id").write_modes
     if mode not in known:
         raise Invalid(
             f"a {entry.kind} destination cannot {mode.value}",

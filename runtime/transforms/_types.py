@@ -141,11 +141,11 @@ def added(one: str, other: str) -> str:
         return _numbers(one, other) if is_number(one) and is_number(other) else UNKNOWN
     scale = max(left[1], right[1])
     precision = scale + max(left[0] - left[1], right[0] - right[1]) + 1
-    return _capped(precision, scale, left[0], right[0])
+    return f"DECIMAL({min(precision, _MOST_DIGITS)}, {scale})"
 
 
 def multiplied(one: str, other: str) -> str:
-    """The type of a product of two numbers."""
+    """The type of a product of two numbers; of two decimals in 64 bits it is one in 64 bits."""
     if is_integer(one) and is_integer(other):
         return combined((one, other))
     if not (is_number(one) and is_number(other)):
@@ -155,12 +155,8 @@ def multiplied(one: str, other: str) -> str:
     left, right = decimal(one), decimal(other)
     if left is None or right is None:
         return UNKNOWN
-    return _capped(left[0] + right[0], left[1] + right[1], left[0], right[0])
-
-
-def _capped(precision: int, scale: int, *widths: int) -> str:
-    """DuckDB keeps a result within 64 bits where both operands are, and never beyond 38 digits."""
-    if precision > _MACHINE_DIGITS and max(widths) <= _MACHINE_DIGITS:
+    precision, scale = left[0] + right[0], left[1] + right[1]
+    if precision > _MACHINE_DIGITS and max(left[0], right[0]) <= _MACHINE_DIGITS:
         precision = _MACHINE_DIGITS
     return f"DECIMAL({min(precision, _MOST_DIGITS)}, {scale})" if scale <= precision else UNKNOWN
 

@@ -144,8 +144,7 @@ def _divide(typer: Typer, node: exp.Expr) -> Typed:
     left, right = typer.kind(node.this), typer.kind(node.expression)
     if not (t.is_number(left) and t.is_number(right)):
         return UNSURE
-    narrow = (t.FLOAT, "TINYINT", "SMALLINT")
-    return Typed(t.FLOAT if t.FLOAT in (left, right) and left in narrow and right in narrow else t.DOUBLE)
+    return Typed(t.FLOAT if t.FLOAT in (left, right) and t.DOUBLE not in (left, right) else t.DOUBLE)
 
 
 def _whole_divide(typer: Typer, node: exp.Expr) -> Typed:
@@ -166,11 +165,10 @@ def _coalesce(typer: Typer, node: exp.Expr) -> Typed:
 
 def _combined_with_literals(typer: Typer, nodes: Sequence[exp.Expr | None]) -> str:
     """The common type; integer literals give way to integer columns, and text literals to whatever they stand by."""
-    firm = [n for n in nodes if not (isinstance(n, exp.Literal) and (n.is_int or n.is_string))]
-    common = t.combined(typer.kind(node) for node in firm)
-    loose = [n for n in nodes if isinstance(n, exp.Literal) and (n.is_int or n.is_string)]
+    loose = [one for one in nodes if isinstance(one, exp.Literal) and (one.is_int or one.is_string)]
+    common = t.combined(typer.kind(one) for one in nodes if one not in loose)
     for node in loose:
-        if isinstance(node, exp.Literal) and node.is_string:
+        if node.is_string:
             common = t.VARCHAR if common in (t.NULL, t.VARCHAR) else UNKNOWN if common == UNKNOWN else common
         elif not (t.is_integer(common) and _is_small(node, common)):
             common = t.combined((common, typer.kind(node)))
@@ -209,12 +207,14 @@ def _round(typer: Typer, node: exp.Expr) -> Typed:
 
 
 def _whole(typer: Typer, node: exp.Expr) -> Typed:
-    """Floor, ceiling and truncation."""
+    """Floor and ceiling."""
     inner = typer.of(node.this)
     if t.is_decimal(inner.type):
         parts = t.decimal(inner.type) or (18, 0)
         return Typed(f"DECIMAL({parts[0]}, 0)", inner.nullable)
-    return inner if inner.type in (t.FLOAT, t.DOUBLE) or t.is_integer(inner.type) else UNSURE
+    if t.is_integer(inner.type):
+        return Typed(t.DOUBLE, inner.nullable)
+    return inner if inner.type in (t.FLOAT, t.DOUBLE) else UNSURE
 
 
 def _truncated(typer: Typer, node: exp.Expr) -> Typed:
