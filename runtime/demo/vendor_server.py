@@ -25,7 +25,7 @@ async def serve_vendor_api(api: VendorApi, port: int = 0) -> AsyncIterator[str]:
     """
     listener = _listen(port)
     config = uvicorn.Config(
-        api.app(), log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2
+        api.app(), log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = Thread(target=server.run, args=([listener],), name="vendor-api", daemon=True)
