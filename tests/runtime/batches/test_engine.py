@@ -1,0 +1,118 @@
+"""The engine streams, spills, stays locked down, and keeps typed errors as they were."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from models.errors import Retryable, Terminal
+from runtime.batches.engine import Engine, EngineLimits
+
+NUMBERS = pa.table({"n": list(range(10))})
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(EngineLimits(threads=2, memory_mb=200, spill_folder=tmp_path))
+    yield made
+    made.close()
+
+
+def test_a_query_sees_its_inputs_and_its_parameters(engine: Engine) -> None:
+    answer = engine.table("SELECT sum(n) AS total FROM numbers WHERE n > $least", {"numbers": NUMBERS}, {"least": 7})
+    assert answer.to_pylist() == [{"total": 17}]
+
+
+def test_a_query_sees_nothing_of_another_ones_inputs(engine: Engine) -> None:
+    engine.table("SELECT * FROM numbers", {"numbers": NUMBERS})
+    with pytest.raises(Terminal, match="numbers") as raised:
+        engine.table("SELECT * FROM numbers", {})
+    assert raised.value.specific_code == "bad_sql"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/out.csv'",
+        "ATTACH '/tmp/other.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET memory_limit = '100GB'",
+        "SELECT * FROM NUMBERS_OF_PYTHON",
+        "SELECT getenv('HOME')",
+    ],
+)
+def test_the_outside_is_out_of_reach(engine: Engine, sql: str) -> None:
+    with pytest.raises(Terminal):
+        engine.table(sql, {"numbers": NUMBERS})
+
+
+def stream(count: int, rows: int) -> pa.RecordBatchReader:
+    schema = pa.schema([("n", pa.int64())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for part in range(count):
+            yield pa.record_batch({"n": pa.array(range(part * rows, (part + 1) * rows), pa.int64())})
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def test_a_stream_longer_than_memory_passes_in_bounded_memory(engine: Engine) -> None:
+    process = psutil.Process()
+    total, peak, before = 0, 0, process.memory_info().rss
+    with engine.stream("SELECT n, n * 2 AS twice FROM input WHERE n % 2 = 0", {"input": stream(80, 100_000)}) as out:
+        for batch in out:
+            total += batch.num_rows
+            peak = max(peak, process.memory_info().rss)
+    assert total == 4_000_000
+    assert peak - before < 300 * MEGABYTE
+
+
+def test_a_wide_step_larger_than_its_memory_spills(engine: Engine) -> None:
+    sql = "SELECT n % 1500000 AS k, count(*) AS rows, min(n) AS least FROM input GROUP BY ALL ORDER BY least DESC"
+    with engine.stream(sql, {"input": stream(30, 100_000)}) as out:
+        assert sum(batch.num_rows for batch in out) == 1_500_000
+
+
+def test_a_typed_error_of_a_source_comes_out_as_it_was(engine: Engine) -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"n": pa.array([1], pa.int64())})
+        raise Retryable("the source went away", retry_after=7.0)
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), broken())
+    with pytest.raises(Retryable, match="went away") as raised:
+        engine.table("SELECT * FROM input", {"input": reader})
+    assert raised.value.retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("SELECT CAST(n * 100 AS TINYINT) FROM numbers", "overflow"),
+        ("SELECT CAST('x' || n AS INTEGER) FROM numbers", "bad_value"),
+        ("SELECT missing FROM numbers", "bad_sql"),
+        ("SELEC 1", "bad_sql"),
+    ],
+)
+def test_what_duckdb_refuses_has_a_code_and_a_remedy(engine: Engine, sql: str, code: str) -> None:
+    with pytest.raises(Terminal) as raised:
+        engine.table(sql, {"numbers": NUMBERS})
+    assert raised.value.specific_code == code
+    assert raised.value.hint
+
+
+def test_a_failure_that_shows_only_while_reading_is_typed_too(engine: Engine) -> None:
+    sql = "SELECT CAST(n AS TINYINT) AS small FROM input"
+    with (
+        pytest.raises(Terminal) as raised,
+        engine.stream(sql, {"input": stream(3, 100_000)}, batch_rows=1000) as out,
+    ):
+        for _ in out:
+            continue
+    assert raised.value.specific_code in ("overflow", "bad_value")

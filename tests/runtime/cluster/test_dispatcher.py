@@ -1,0 +1,141 @@
+"""The dispatcher hands each item to whoever does it, holds its lease, and survives those who break."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from runtime.bus import WORK, Bus
+from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
+from runtime.cluster.pool import Pool
+from runtime.database import Database
+from runtime.queue import store as queue
+from runtime.queue.kinds import WorkKind
+from runtime.queue.store import Claim
+from runtime.settings import Settings
+from tests.kit.eventually import eventually
+from tests.kit.identities import ENGINEER, RUNTIME
+
+
+class Hands:
+    """A supervisor, or a worker, that settles what it is given once it may."""
+
+    def __init__(self, database: Database, seen: list[Claim], gate: asyncio.Event, breaks_at: set[UUID]) -> None:
+        self.database = database
+        self.seen = seen
+        self.gate = gate
+        self.breaks_at = breaks_at
+
+    async def run(self, claim: Claim) -> None:
+        self.seen.append(claim)
+        await self.gate.wait()
+        if claim.subject in self.breaks_at:
+            raise RuntimeError("broken")
+        async with self.database.transaction(RUNTIME) as session:
+            await queue.settle(session, claim)
+
+    def end(self) -> None:
+        self.gate.set()
+
+
+class Office:
+    """A running dispatcher and what it handed out."""
+
+    def __init__(self, database: Database, bus: Bus, supervisors: int) -> None:
+        self.database = database
+        self.bus = bus
+        self.seen: list[Claim] = []
+        self.gate = asyncio.Event()
+        self.breaks_at: set[UUID] = set()
+        workers = Hands(database, self.seen, self.gate, self.breaks_at)
+
+        async def make() -> SupervisorHandle:
+            return Hands(database, self.seen, self.gate, self.breaks_at)
+
+        pool = Pool(make, SupervisorHandle.end, least=supervisors, most=supervisors)
+        self.dispatcher = Dispatcher(Settings(), database, bus, pool, workers)
+
+    async def submit(self, kind: WorkKind, count: int = 1) -> list[UUID]:
+        async with self.database.transaction(ENGINEER) as session:
+            subjects = [uuid4() for _ in range(count)]
+            for subject in subjects:
+                await queue.enqueue(session, kind, by=ENGINEER.user_id, subject=subject)
+        await self.bus.publish(WORK)
+        return subjects
+
+    async def until_seen(self, count: int) -> None:
+        async def enough() -> bool:
+            return len(self.seen) >= count
+
+        await eventually(enough, because=f"{count} items are handed out")
+
+    async def done(self) -> int:
+        async with self.database.transaction(RUNTIME) as session:
+            return int(
+                (await session.execute(text("SELECT count(*) FROM work_items WHERE state = 'done'"))).scalar_one()
+            )
+
+
+@asynccontextmanager
+async def office(database: Database, bus: Bus, supervisors: int = 2) -> AsyncIterator[Office]:
+    made = Office(database, bus, supervisors)
+    running = asyncio.create_task(made.dispatcher.run())
+    try:
+        yield made
+    finally:
+        made.gate.set()
+        made.dispatcher.close()
+        await running
+
+
+async def test_no_more_executions_are_claimed_than_supervisors_are_idle(database: Database, bus: Bus) -> None:
+    async with office(database, bus, supervisors=2) as made:
+        await made.submit(WorkKind.EXECUTION, 5)
+        await made.until_seen(2)
+        async with database.transaction(RUNTIME) as session:
+            waiting, _ = await queue.waiting(session, WorkKind.EXECUTION, 10)
+        assert (waiting, len(made.seen)) == (3, 2)
+        made.gate.set()
+
+        async def all_done() -> bool:
+            return await made.done() == 5
+
+        await eventually(all_done, because="those who end take the next")
+    assert len({claim.id for claim in made.seen}) == 5
+
+
+async def test_other_work_does_not_wait_for_supervisors(database: Database, bus: Bus) -> None:
+    async with office(database, bus, supervisors=1) as made:
+        await made.submit(WorkKind.EXECUTION, 2)
+        await made.until_seen(1)
+        await made.submit(WorkKind.CHECK)
+        await made.until_seen(2)
+    assert sorted(claim.kind for claim in made.seen[:2]) == [WorkKind.CHECK, WorkKind.EXECUTION]
+
+
+async def test_a_live_dispatcher_holds_a_lease_that_the_probe_reads(database: Database, bus: Bus) -> None:
+    async with office(database, bus) as made:
+
+        async def held() -> bool:
+            async with database.transaction(RUNTIME) as session:
+                query = text("SELECT count(*) FROM leases WHERE name = :name AND expires_at > now()")
+                return bool((await session.execute(query, {"name": made.dispatcher.name})).scalar_one())
+
+        await eventually(held, because="the dispatcher's lease is there")
+
+
+async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Database, bus: Bus) -> None:
+    async with office(database, bus, supervisors=1) as made:
+        (bad,) = await made.submit(WorkKind.EXECUTION)
+        await made.until_seen(1)
+        made.breaks_at.add(bad)
+        made.gate.set()
+        await made.submit(WorkKind.EXECUTION, 3)
+
+        async def others_done() -> bool:
+            return await made.done() == 3
+
+        await eventually(others_done, because="the others are done by the supervisor that took its place")
+    assert made.seen[0].subject == bad
