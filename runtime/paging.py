@@ -6,27 +6,25 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Select, func, tuple_
+from sqlalchemy import Select, Uuid, func, literal, select, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, aliased
 from sqlalchemy.sql.elements import ColumnElement, SQLCoreOperations
 
+from models.base import Entity
 from models.errors import Invalid
 
 R = TypeVar("R")
+E = TypeVar("E", bound=Entity)
 
 LARGEST_PAGE = 100
 
 Value: TypeAlias = str | int | UUID | datetime
-KeyColumn: TypeAlias = (
-    InstrumentedAttribute[str]
-    | InstrumentedAttribute[int]
-    | InstrumentedAttribute[UUID]
-    | InstrumentedAttribute[datetime]
-)
+KeyColumn: TypeAlias = Mapped[str] | Mapped[int] | Mapped[UUID] | Mapped[datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +66,14 @@ class Order:
 
     def cursor(self, row: object) -> str:
         """The cursor of a row: its values in the order's columns, in base64."""
-        values = [_encode(getattr(row, column.key)) for column in self.columns]
+        values = [_encode(getattr(row, _key(column))) for column in self.columns]
         return base64.urlsafe_b64encode(json.dumps([self._name, *values]).encode()).decode().rstrip("=")
 
     def after(self, cursor: str) -> ColumnElement[bool]:
         """The condition of the rows after a cursor; raises `Invalid` for a text that is no cursor of this list."""
         values = self._decode(cursor)
         here = tuple_(*self.columns)
-        there = tuple_(*values, types=[column.type for column in self.columns])
+        there = tuple_(*values, types=[_attribute(column).type for column in self.columns])
         return here < there if self.descending else here > there
 
     def terms(self) -> list[SQLCoreOperations[object]]:
@@ -84,7 +82,7 @@ class Order:
 
     @property
     def _name(self) -> str:
-        return ",".join(column.key for column in self.columns) + ("-" if self.descending else "+")
+        return ",".join(_key(column) for column in self.columns) + ("-" if self.descending else "+")
 
     def _decode(self, cursor: str) -> list[Value]:
         try:
@@ -112,10 +110,36 @@ async def fetch(session: AsyncSession, statement: Select[R], order: Order, windo
     )
 
 
+async def fetch_each(
+    session: AsyncSession, statement: Select[E], owner: Mapped[UUID], owners: Sequence[UUID], order: Order, first: int
+) -> list[Page[E]]:
+    """The first page of each owner's rows, in the order of the owners, with one SQL statement for all of them."""
+    kind = statement.column_descriptions[0]["entity"]
+    wanted = func.unnest(literal(list(owners), ARRAY(Uuid))).table_valued("id").render_derived()
+    mine = statement.where(owner == wanted.c.id).order_by(*order.terms()).limit(first + 1)
+    row = aliased(kind, mine.lateral())
+    joined = select(wanted.c.id, row).select_from(wanted).join(row, true())
+    groups: dict[UUID, list[E]] = {identity: [] for identity in owners}
+    for identity, found in (await session.execute(joined)).all():
+        groups[identity].append(found)
+    return [
+        Page(groups[one][:first], [order.cursor(row) for row in groups[one][:first]], len(groups[one]) > first)
+        for one in owners
+    ]
+
+
 async def count(session: AsyncSession, statement: Select[R]) -> int:
     """How many rows a statement has in all."""
     counted = statement.order_by(None).with_only_columns(func.count(), maintain_column_froms=True)
     return (await session.scalar(counted)) or 0
+
+
+def _attribute(column: KeyColumn) -> InstrumentedAttribute[Value]:
+    return cast("InstrumentedAttribute[Value]", column)
+
+
+def _key(column: KeyColumn) -> str:
+    return _attribute(column).key
 
 
 def _encode(value: Value) -> str | int:
@@ -125,7 +149,7 @@ def _encode(value: Value) -> str | int:
 
 
 def _decoder(column: KeyColumn) -> Callable[[str], Value]:
-    python = column.type.python_type
+    python = _attribute(column).type.python_type
     if issubclass(python, datetime):
         return datetime.fromisoformat
     if issubclass(python, UUID):

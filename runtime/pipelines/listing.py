@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, Select, cast, select, text
+from sqlalchemy import ScalarSelect, Select, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import col
 
 from models.executions import ExecutionStatus, PipelineExecution
@@ -101,7 +102,7 @@ async def last_executions(session: AsyncSession, ids: list[UUID]) -> list[Pipeli
     """The execution of each pipeline that was accepted last, in the order of the ids."""
     order = Order((col(PipelineExecution.started_at), col(PipelineExecution.id)), descending=True)
     owner = col(PipelineExecution.pipeline_id)
-    pages = await fetch_each(session, PipelineExecution, owner, ids, order, 1)
+    pages = await fetch_each(session, select(PipelineExecution), owner, ids, order, 1)
     return [next(iter(found.rows), None) for found in pages]
 
 
@@ -156,7 +157,7 @@ def _filtered(wanted: PipelineFilter) -> Select[DataPipeline]:
             name.icontains(wanted.search, autoescape=True) | description.icontains(wanted.search, autoescape=True)
         )
     if wanted.tags:
-        found = found.where(cast(col(DataPipeline.tags), JSONB).contains(list(wanted.tags)))
+        found = found.where(type_coerce(col(DataPipeline.tags), JSONB).contains(list(wanted.tags)))
     if wanted.pipeline_type is not None:
         found = found.where(col(DataPipeline.pipeline_type) == wanted.pipeline_type)
     if wanted.is_active is not None:
@@ -175,5 +176,5 @@ def _last_status() -> ScalarSelect[ExecutionStatus]:
 
 
 def _versions(pipeline_id: UUID) -> Select[PipelineVersion]:
-    plan = defer(PipelineVersion.plan, raiseload=True)
+    plan = defer(cast("QueryableAttribute[object]", PipelineVersion.plan), raiseload=True)
     return select(PipelineVersion).where(col(PipelineVersion.pipeline_id) == pipeline_id).options(plan)

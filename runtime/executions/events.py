@@ -1,0 +1,154 @@
+"""Reads the events of executions after a cursor: of one by its gapless `seq`, of all by `position`.
+
+An execution's events are numbered under its row's lock, so they commit in their order. Positions come from a sequence
+and may commit out of order: `settled` waits for those who may still commit an earlier one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from models.errors import Invalid
+from models.events import EventKind
+
+MOST: Final = 500
+LATEST: Final = 2**63 - 1
+CLOCKS_APART: Final = timedelta(hours=1)
+SHORTEST_WAIT: Final = 0.001
+LONGEST_WAIT: Final = 0.05
+
+ENDINGS: Final = frozenset(
+    {EventKind.EXECUTION_COMPLETED, EventKind.EXECUTION_FAILED, EventKind.EXECUTION_CANCELLED},
+)
+"""After one of these an execution has no more events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in an execution; `payload` is JSON as it goes out."""
+
+    execution_id: UUID
+    seq: int
+    position: int
+    kind: EventKind
+    step_name: str | None
+    recorded_at: datetime
+    payload: bytes
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the execution has no event after this."""
+        return self.kind in ENDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The events of one execution with `after < seq <= until`; `since`, when it was accepted, saves old partitions."""
+
+    execution_id: UUID
+    since: datetime
+    after: int
+    until: int = LATEST
+
+
+_COLUMNS: Final = "execution_id, seq, position, kind, step_name, recorded_at, payload::text AS payload"
+
+_OF_SOME = text(f"""
+    SELECT event.*
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[]), CAST(:after AS bigint[]), CAST(:until AS bigint[]))
+        AS span (id, since, after, until)
+    CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM execution_events
+        WHERE execution_id = span.id AND seq > span.after AND seq <= span.until AND recorded_at >= span.since
+        ORDER BY seq LIMIT :most
+    ) AS event
+    ORDER BY event.execution_id, event.seq
+""")
+
+_OF_ALL = text(f"""
+    SELECT {_COLUMNS} FROM execution_events
+    WHERE position > :after AND position <= :until ORDER BY position LIMIT :most
+""")
+
+
+async def of_some(session: AsyncSession, spans: Sequence[Span], most: int = MOST) -> list[Event]:
+    """The next events of several executions, at most `most` of each, by execution and `seq`."""
+    parameters = {
+        "ids": [span.execution_id for span in spans],
+        "since": [span.since - CLOCKS_APART for span in spans],
+        "after": [span.after for span in spans],
+        "until": [span.until for span in spans],
+        "most": most,
+    }
+    return [_event(row) for row in (await session.execute(_OF_SOME, parameters)).all()]
+
+
+async def of_all(session: AsyncSession, after: int, until: int, most: int = MOST) -> list[Event]:
+    """The next events of all executions with `after < position <= until`; `until` must have been `settled`."""
+    parameters = {"after": after, "until": until, "most": most}
+    return [_event(row) for row in (await session.execute(_OF_ALL, parameters)).all()]
+
+
+_LAST_POSITION = text("""
+    SELECT coalesce(last_value, 0) FROM pg_catalog.pg_sequences
+    WHERE schemaname = 'wedsync' AND sequencename = 'execution_event_position'
+""")
+
+# An INSERT locks the table before it takes numbers, and holds the lock until its transaction ends.
+_WRITERS = text("""
+    SELECT DISTINCT virtualtransaction FROM pg_catalog.pg_locks
+    WHERE locktype = 'relation' AND relation = 'public.execution_events'::regclass AND mode = 'RowExclusiveLock'
+        AND granted AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND pid IS DISTINCT FROM pg_backend_pid()
+""")
+
+
+async def settled(session: AsyncSession, known: int = 0) -> int:
+    """The last position taken, once every transaction that may have taken one up to it has ended.
+
+    What is read afterwards, up to that position, is all there will ever be. Writers are short, so the wait is; it is
+    none when nothing was taken after `known`.
+    """
+    last = int((await session.execute(_LAST_POSITION)).scalar_one())
+    if last <= known:
+        return known
+    # Only after the position is known: whoever takes a number from now on takes a greater one.
+    writers = await _writers(session)
+    pause = SHORTEST_WAIT
+    while writers:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_WAIT)
+        writers &= await _writers(session)
+    return last
+
+
+def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
+    """The number that a cursor is, or `otherwise` without one; raises `Invalid` for other texts."""
+    if text is None:
+        return otherwise
+    if not (text.isascii() and text.isdigit() and int(text) <= LATEST):
+        hint = "give the `cursor` of an event of this stream as it was, or 0 for all of them"
+        raise Invalid("is not a cursor", hint=hint, path=path)
+    return int(text)
+
+
+async def _writers(session: AsyncSession) -> set[str]:
+    return set((await session.scalars(_WRITERS)).all())
+
+
+def _event(row: Row[tuple[object, ...]]) -> Event:
+    return Event(
+        row.execution_id,
+        row.seq,
+        row.position,
+        EventKind(row.kind),
+        row.step_name,
+        row.recorded_at,
+        row.payload.encode(),
+    )
