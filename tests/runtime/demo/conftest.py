@@ -21,7 +21,7 @@ def world() -> World:
 
 @pytest.fixture(scope="session")
 def delivered(world: World) -> Mapping[str, Mapping[str, pa.Table]]:
-    """Source to dataset to rows, in the types in which the connectors read them: JSON has times as text."""
+    """Source to dataset to rows, in the types in which the connectors read them."""
     return {
         "wedding-app-db": {
             "venues": world.venues.delivered,
@@ -30,14 +30,9 @@ def delivered(world: World) -> Mapping[str, Mapping[str, pa.Table]]:
             "exchange_rates": exchange_rates(world),
         },
         "vendor-api": {
-            "vendors": _as_json(with_contact(world.vendors.delivered)),
-            "prices": _as_json(world.prices.delivered),
-            "availability": _as_json(world.availability.delivered),
+            "vendors": with_contact(world.vendors.delivered),
+            "prices": world.prices.delivered,
+            "availability": world.availability.delivered,
         },
         "guest-files": {"responses": world.guests.delivered},
     }
-
-
-def _as_json(rows: pa.Table) -> pa.Table:
-    at = rows.schema.get_field_index("updated_at")
-    return rows.set_column(at, "updated_at", rows["updated_at"].cast(pa.string()))

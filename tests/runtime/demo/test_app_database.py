@@ -62,6 +62,18 @@ async def test_loading_again_starts_anew(world: World, scratch: str) -> None:
     assert rows["n"].to_pylist() == [world.payments.rows]
 
 
+async def test_confirmed_bookings_are_the_only_ones_that_changed(world: World, scratch: str) -> None:
+    database = AppDatabase(scratch)
+    database.load(world)
+    newest = answer(scratch, "SELECT max(updated_at)::text AS at FROM bookings")["at"][0].as_py()
+    confirmed = database.confirm(5)
+    assert len(confirmed) == 5
+    query = f"SELECT booking_id, status FROM bookings WHERE updated_at > '{newest}' ORDER BY booking_id"
+    changed = answer(scratch, query)
+    assert changed["booking_id"].to_pylist() == confirmed
+    assert set(changed["status"].to_pylist()) == {"confirmed"}
+
+
 def test_a_server_that_is_away_is_told_with_a_remedy(world: World) -> None:
     with pytest.raises(Unavailable, match="wedding app's database") as refused:
         AppDatabase("postgresql://nobody@127.0.0.1:1/none").load(world)

@@ -95,8 +95,9 @@ def same(given: pa.Table, true: pa.Table, keys: list[str], columns: list[str]) -
 def test_places_are_filled_in_as_text_whatever_it_holds() -> None:
     documents = {str(one.document["source_name"]): one.document for one in demo_sources(PLACES)}
     assert list(documents) == ["wedding-app-db", "vendor-api", "guest-files"]
-    assert documents["wedding-app-db"]["connection_config"] == {"uri": "postgresql://app?x=: #"}
-    assert "key: '\"" in str(documents["vendor-api"]["authentication_config"])
+    assert documents["wedding-app-db"]["connection_config"] == {"url": "postgresql://app?x=: #"}
+    authentication = documents["vendor-api"]["authentication_config"]
+    assert authentication == {"type": "api_key", "name": "X-API-Key", "key": "key: '\""}
     (warehouse,) = demo_destinations(PLACES)
     assert warehouse.document["destination_name"] == "analytics-warehouse"
     assert "${" not in str([*documents.values(), warehouse.document])
