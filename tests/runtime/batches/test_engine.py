@@ -109,10 +109,11 @@ def test_what_duckdb_refuses_has_a_code_and_a_remedy(engine: Engine, sql: str, c
 
 def test_a_failure_that_shows_only_while_reading_is_typed_too(engine: Engine) -> None:
     sql = "SELECT CAST(n AS TINYINT) AS small FROM input"
-    with (
-        pytest.raises(Terminal) as raised,
-        engine.stream(sql, {"input": stream(3, 100_000)}, batch_rows=1000) as out,
-    ):
-        for _ in out:
-            continue
+
+    def read() -> int:
+        with engine.stream(sql, {"input": stream(3, 100_000)}, batch_rows=1000) as out:
+            return sum(batch.num_rows for batch in out)
+
+    with pytest.raises(Terminal) as raised:
+        read()
     assert raised.value.specific_code in ("overflow", "bad_value")
