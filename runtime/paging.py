@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Generic, TypeAlias, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Select, Uuid, func, literal, select, true, tuple_
+from sqlalchemy import Select, TypeDecorator, Uuid, func, literal, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, aliased
@@ -149,7 +149,9 @@ def _encode(value: Value) -> str | int:
 
 
 def _decoder(column: KeyColumn) -> Callable[[str], Value]:
-    python = _attribute(column).type.python_type
+    kind = _attribute(column).type
+    # A decorator's own `python_type` is `object`: its implementation knows.
+    python = (kind.impl_instance if isinstance(kind, TypeDecorator) else kind).python_type
     if issubclass(python, datetime):
         return datetime.fromisoformat
     if issubclass(python, UUID):
