@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from enum import StrEnum
 from time import monotonic
@@ -83,10 +84,10 @@ class FileConfig(StrictModel):
     def _types_are_known(self) -> "FileConfig":
         for dataset, columns in self.types.items():
             for column, name in columns.items():
-                _typed(name, f"types.{dataset}.{column}")
+                declared_type(name, f"types.{dataset}.{column}")
         for dataset, definition in self.schema_config.datasets.items():
             for declared in definition.columns:
-                _typed(declared.type, f"schema_config.datasets.{dataset}.{declared.name}")
+                declared_type(declared.type, f"schema_config.datasets.{dataset}.{declared.name}")
         return self
 
 
@@ -169,8 +170,8 @@ class FileSource(Source[F_co]):
             raise Invalid(
                 f"there is no column {column!r}", hint=f"columns: {', '.join(layout.schema.names)}", path="cursor"
             )
-        scout = type(self)(self.config)
-        most = greatest(scout.read(ReadRequest(dataset=request.dataset), Split(0)), column)
+        with closing(type(self)(self.config)) as scout:
+            most = greatest(scout.read(ReadRequest(dataset=request.dataset), Split(0)), column)
         return before_all(layout.schema.field(column).type) if most is None else after(most)
 
     def split(self, request: ReadRequest, count: int) -> list[Split]:
@@ -281,7 +282,8 @@ class FileSource(Source[F_co]):
         return None if content is None else read_manifest(content)
 
 
-def _typed(name: str, path: str) -> pa.DataType:
+def declared_type(name: str, path: str) -> pa.DataType:
+    """The Arrow type that a configuration names; raises ValueError, which pydantic reports, for what is no type."""
     try:
         return arrow_type(name)
     except Invalid as error:

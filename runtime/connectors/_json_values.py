@@ -90,10 +90,10 @@ def _reason(value: Exact, field: pa.Field) -> str | None:
     return None
 
 
-def shown(value: Exact) -> str:
-    """A value as a message shows it: JSON, cut to forty characters."""
+def shown(value: Exact, longest: int = LONGEST_SHOWN) -> str:
+    """A value as a message shows it: JSON, cut after `longest` letters."""
     text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _misfit(value: Exact, kind: pa.DataType, advice: str = "") -> Misfit:
