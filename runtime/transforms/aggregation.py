@@ -10,8 +10,8 @@ from models.base import StrictModel
 from models.errors import Invalid
 from runtime.transforms._columns import at_path, check, has
 from runtime.transforms._contract import TRANSFORMS, Relation, Transform
+from runtime.transforms._selecting import refuse_twins
 from runtime.transforms._sql import aliased, parse_scalar, same, table, unknown
-from runtime.transforms.mapping import refuse_twins
 
 _PATH = re.compile(r'[\w.\[\]" ]+')
 

@@ -12,8 +12,8 @@ from runtime.batches.types import UNKNOWN, arrow_type
 from runtime.transforms import _types as t
 from runtime.transforms._columns import known_name, known_type
 from runtime.transforms._contract import TRANSFORMS, Relation, Transform
+from runtime.transforms._selecting import kept_columns, refuse_twins
 from runtime.transforms._sql import aliased, column, literal, table
-from runtime.transforms.mapping import kept_columns, refuse_twins
 
 OnError = Literal["fail", "null", "reject"]
 

@@ -11,7 +11,8 @@ from models.base import StrictModel
 from models.errors import Invalid
 from runtime.transforms._columns import at_path
 from runtime.transforms._contract import TRANSFORMS, Relation, Transform
-from runtime.transforms._sql import column, same, table
+from runtime.transforms._selecting import first_of_each, tie_breakers
+from runtime.transforms._sql import table
 
 _ORDER = re.compile(r"(?P<path>.+?)(?:\s+(?P<direction>asc|desc))?", re.IGNORECASE)
 
@@ -49,19 +50,3 @@ class Deduplicate(Transform[DeduplicateConfig]):
         if self.config.keep == "last":
             descending = not descending
         return exp.Ordered(this=at_path(source, found["path"], path), desc=descending, nulls_first=False)
-
-
-def tie_breakers(source: Relation, keys: Sequence[str]) -> list[exp.Expr]:
-    """Every other column in order, where they are known."""
-    names = [one.name for one in source.columns or () if not any(same(one.name, key) for key in keys)]
-    return [exp.Ordered(this=column(name), nulls_first=False) for name in names]
-
-
-def first_of_each(origin: exp.Expr, keys: Sequence[exp.Expr], order: Sequence[exp.Expr]) -> exp.Select:
-    """All columns of the first row of each key."""
-    window = exp.Window(
-        this=exp.RowNumber(), partition_by=list(keys), order=exp.Order(expressions=list(order)) if order else None
-    )
-    query = exp.Select(expressions=[exp.Star()]).from_(origin, copy=False)
-    query.set("qualify", exp.Qualify(this=exp.EQ(this=window, expression=exp.Literal.number(1))))
-    return query

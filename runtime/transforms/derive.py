@@ -10,8 +10,8 @@ from models.errors import Invalid
 from runtime.batches.types import Column
 from runtime.transforms._columns import check, has
 from runtime.transforms._contract import TRANSFORMS, Relation, Transform
+from runtime.transforms._selecting import kept_columns, refuse_twins
 from runtime.transforms._sql import aliased, column, parse_scalar, same, table
-from runtime.transforms.mapping import kept_columns, refuse_twins
 
 
 class DeriveConfig(StrictModel):

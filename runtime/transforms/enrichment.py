@@ -12,9 +12,8 @@ from models.fields import Json
 from runtime.transforms._columns import at_path, has, known_name
 from runtime.transforms._contract import TRANSFORMS, Lookup, Relation, Transform
 from runtime.transforms._joins import all_of, equalities, renumbered
+from runtime.transforms._selecting import first_of_each, refuse_twins, tie_breakers
 from runtime.transforms._sql import aliased, column, same, table
-from runtime.transforms.deduplicate import first_of_each, tie_breakers
-from runtime.transforms.mapping import refuse_twins
 
 
 class EnrichmentConfig(StrictModel):

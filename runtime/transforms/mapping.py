@@ -1,16 +1,16 @@
 """Gives columns new names, and brings nested values up into columns of their own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 from sqlglot import exp
 
 from models.base import StrictModel
-from models.errors import Invalid
 from models.fields import Json
 from runtime.transforms._columns import at_path, has
 from runtime.transforms._contract import TRANSFORMS, Relation, Transform
-from runtime.transforms._sql import aliased, column, literal, name, same, scalar, table
+from runtime.transforms._selecting import kept_columns, refuse_twins
+from runtime.transforms._sql import aliased, literal, scalar, table
 
 
 class MappingConfig(StrictModel):
@@ -59,23 +59,3 @@ class Mapping(Transform[MappingConfig]):
         if source.columns is not None:
             return [path for path in paths if has(source.columns, path)]
         return [path for path in paths if "." not in path and "[" not in path]
-
-
-def refuse_twins(names: Iterable[str], path: str) -> None:
-    """Refuse two names that DuckDB takes for the same."""
-    seen: dict[str, str] = {}
-    for one in names:
-        other = seen.setdefault(one.lower(), one)
-        if other is not one:
-            raise Invalid(f"{other!r} and {one!r} are the same column name", hint="rename one", path=f"{path}.{one}")
-
-
-def kept_columns(source: Relation, dropped: Sequence[str]) -> list[exp.Expr]:
-    """The source's columns without those dropped: a list where they are known, else a pattern over those there are."""
-    if source.columns is not None:
-        return [column(one.name) for one in source.columns if not any(same(one.name, gone) for gone in dropped)]
-    variable = exp.to_identifier("c")
-    gone = exp.In(
-        this=exp.Lower(this=variable.copy()), expressions=[literal(one.lower()) for one in dict.fromkeys(dropped)]
-    )
-    return [exp.Columns(this=exp.Lambda(this=exp.Not(this=gone), expressions=[name("c")]))]
