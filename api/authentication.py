@@ -1,6 +1,7 @@
 """Who sends a request: reads the bearer token and makes sure that rows may refer to the person it names."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -33,6 +34,8 @@ class Authenticator:
         client = httpx.AsyncClient() if settings.jwks_url is not None else None
         keys = KeySet(settings.jwks_url, client, clock) if settings.jwks_url is not None and client else None
         expected = Expected(settings.jwt_audience, settings.jwt_issuer)
+        if "jwt_algorithms" in settings.model_fields_set:
+            expected = replace(expected, algorithms=settings.jwt_algorithms)
         verifier = Verifier(secret=jwt_secret_of(settings), keys=keys, expected=expected, clock=clock)
         return cls(verifier, database, client)
 

@@ -45,10 +45,11 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a token must say of itself: its audience and issuer, where they are set."""
+    """What a token must say of itself: its audience and issuer, where they are set, and one of these algorithms."""
 
     audience: str | None = None
     issuer: str | None = None
+    algorithms: tuple[str, ...] = SECRET_ALGORITHMS + KEY_ALGORITHMS
 
 
 def issue(secret: str, principal: Principal, *, lifetime: timedelta, now: datetime, expected: Expected) -> str:
@@ -139,6 +140,8 @@ class Verifier:
 
     async def _claims(self, token: str, header: Claims) -> Claims:
         algorithm = header.get("alg")
+        if algorithm not in self._expected.algorithms:
+            raise jwt.InvalidAlgorithmError(f"the algorithm {algorithm!r} is not accepted here")
         options: Any = {
             "require": ["exp", "sub"],
             "verify_exp": False,

@@ -109,6 +109,11 @@ async def test_a_token_for_another_audience_or_of_another_issuer_is_refused(aud:
         await verifier(Expected("wedsync", "home")).sign_in(signed(aud=aud, iss=iss))
 
 
+async def test_only_the_algorithms_of_the_settings_are_accepted() -> None:
+    with pytest.raises(Unauthenticated, match="algorithm"):
+        await verifier(Expected(algorithms=("RS256",))).sign_in(signed())
+
+
 async def test_supabases_own_audience_needs_no_setting() -> None:
     token = signed(aud="authenticated", role="authenticated", app_metadata={"role": "data_engineer"})
     assert (await verifier().sign_in(token)).principal.role is Role.DATA_ENGINEER
