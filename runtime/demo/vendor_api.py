@@ -33,10 +33,11 @@ PAGE_SIZE, LARGEST_PAGE = 1_000, 5_000
 
 
 class Mode(StrEnum):
-    """How the API behaves: as it should, slowly, with status 500, or with a page of HTML and status 200."""
+    """How the API behaves: as it should, slowly, with status 503, with 500, or with a page of HTML and status 200."""
 
     NORMAL = "normal"
     SLOW = "slow"
+    BUSY = "busy"
     FAILING = "failing"
     HTML = "html"
 
@@ -134,6 +135,8 @@ class VendorApi:
             case Mode.SLOW:
                 await asyncio.sleep(told.seconds)
                 return None
+            case Mode.BUSY:
+                return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many ask at once")
             case Mode.FAILING:
                 return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the vendor directory is out of order")
             case Mode.HTML:

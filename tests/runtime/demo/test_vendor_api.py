@@ -154,9 +154,10 @@ def test_the_bucket_refills_with_time_up_to_its_burst() -> None:
 
 
 async def test_it_fails_as_often_as_it_is_told_and_then_recovers(client: httpx.AsyncClient) -> None:
-    await client.put("/v1/behaviour", json={"mode": "failing", "times": 2})
-    codes = [(await client.get("/v1/vendors", params={"limit": 1})).status_code for _ in range(3)]
-    assert codes == [500, 500, 200]
+    for mode, status in (("failing", 500), ("busy", 503)):
+        await client.put("/v1/behaviour", json={"mode": mode, "times": 2})
+        codes = [(await client.get("/v1/vendors", params={"limit": 1})).status_code for _ in range(3)]
+        assert codes == [status, status, 200]
 
 
 async def test_it_answers_html_with_status_200_when_told(client: httpx.AsyncClient) -> None:
