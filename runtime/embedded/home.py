@@ -57,8 +57,8 @@ class Home:
 
     def release(self) -> None:
         """Forget the running server and unlock the home."""
-        self._note.unlink(missing_ok=True)
         if self._lock is not None:
+            self._note.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 

@@ -37,6 +37,11 @@ class EmbeddedPostgres:
             raise Unavailable(f"the embedded PostgreSQL does not start: {error}", hint=hint) from error
         return self
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process; None while it does not run."""
+        return None if self._server is None else self._server.get_pid()
+
     def stop(self) -> None:
         """Stop the server; nothing when it does not run."""
         if self._server is not None:
@@ -56,12 +61,14 @@ class EmbeddedPostgres:
         """The URI for ADBC and psql."""
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
-    async def ensure_database(self, name: str) -> None:
-        """Create a database unless it is there."""
+    async def ensure_database(self, name: str, owner: str = OWNER) -> None:
+        """Create a database, and the login that owns it, unless they are there; both names are ours, not a person's."""
         connection = await asyncpg.connect(host=str(self.folder), user=OWNER, database="postgres")
         try:
+            if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", owner):
+                await connection.execute(f'CREATE ROLE "{owner}" LOGIN')
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-                await connection.execute(f'CREATE DATABASE "{name}"')
+                await connection.execute(f'CREATE DATABASE "{name}" OWNER "{owner}"')
         finally:
             await connection.close()
 

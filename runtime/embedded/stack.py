@@ -2,23 +2,27 @@
 
 import asyncio
 import os
+import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
-from models.errors import DomainError, Unavailable
+from models.errors import Conflict, Unavailable
 from models.migrations.run import migrate
+from runtime.embedded.guard import Guard
 from runtime.embedded.home import Home, Running
 from runtime.embedded.postgres import EmbeddedPostgres
-from runtime.embedded.processes import Child
+from runtime.embedded.processes import Child, early_api
 from runtime.embedded.valkey import EmbeddedValkey
 from runtime.settings import Settings
 
 METADATA = "wedsync"
 START_SECONDS = 60.0
-POLL_SECONDS = 0.05
+RUNTIME_SECONDS = 180.0
+POLL_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,112 +36,154 @@ class Addresses:
 
 
 class Stack:
-    """The parts of one home. `start` returns when the API answers; the runtime may still be starting then."""
+    """The parts of one home. `start` returns when the API answers; the runtime may still be starting then.
 
-    def __init__(self, settings: Settings) -> None:
+    What the settings name an address for is used from there, what they do not is started here. To be started on the
+    main thread, which the processes end with. `api` is the API's process where it was made before.
+    """
+
+    def __init__(self, settings: Settings, api: Child | None = None) -> None:
         self.settings = settings
+        self._api = api
         self.home = Home(settings.home)
         self.postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
+        self._guard: Guard | None = None
         self._children: list[Child] = []
+        self._addresses: Addresses | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the parts of the started stack are."""
+        if self._addresses is None:
+            raise Unavailable("the server has not started", hint="call `start` first")
+        return self._addresses
 
     async def start(self) -> Addresses:
-        """Start what the settings do not name an address for; raises typed errors that say what failed."""
-        self.home.acquire()
+        """Start everything; raises typed errors that say what failed, and leaves nothing running then."""
         try:
-            return await self._start()
+            self.home.acquire()
+            self._addresses = self._choose_addresses()
+            await self._start(self._addresses)
         except BaseException:
-            self.stop()
+            await asyncio.to_thread(self.stop)
             raise
+        return self._addresses
 
-    async def _start(self) -> Addresses:
-        settings = self.settings
-        if settings.database_url is None:
-            self.postgres = EmbeddedPostgres(self.home.postgres)
-        addresses = self._addresses()
-        environment = self._environment(addresses)
-        api = self._child("api", ["api"], environment)
+    async def _start(self, addresses: Addresses) -> None:
+        """The API is the first, as its imports take as long as all else and it needs nothing to begin."""
+        self._guard = Guard()
+        self._run(self._api or early_api())
+        await asyncio.gather(self._start_postgres(), self._start_valkey())
+        await migrate(addresses.owner_url)
+        self._run(Child("runtime", "runtime.cluster"))
+        await self._answers("/readyz", START_SECONDS)
+        running = Running(
+            addresses.api_url, os.getpid(), addresses.database_url, addresses.owner_url, addresses.redis_url
+        )
+        self.home.announce(running)
+
+    async def _start_postgres(self) -> None:
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.start)
+            self._guarded(self.postgres.pid, signal.SIGINT)
             await self.postgres.ensure_database(METADATA)
-        await migrate(addresses.owner_url)
-        self._child("runtime", ["runtime.cluster"], environment)
-        await self._answers(f"{addresses.api_url}/readyz", api)
-        url, owner = addresses.database_url, addresses.owner_url
-        self.home.announce(Running(addresses.api_url, os.getpid(), url, owner, addresses.redis_url))
-        return addresses
 
-    def _addresses(self) -> Addresses:
+    async def _start_valkey(self) -> None:
+        if self._valkey is not None:
+            if self._guard is not None:
+                self._guard.remove(self._valkey.folder)
+            await asyncio.to_thread(self._valkey.start)
+            self._guarded(self._valkey.pid, signal.SIGTERM)
+
+    def _guarded(self, pid: int | None, how: signal.Signals) -> None:
+        if self._guard is not None and pid is not None:
+            self._guard.end(pid, how, last=True)
+
+    def _choose_addresses(self) -> Addresses:
         settings = self.settings
-        redis_url = settings.redis_url
-        if redis_url is None:
-            self._valkey = EmbeddedValkey().start()
-            redis_url = self._valkey.url
-        port = settings.port or _free_port()
-        database_url = settings.database_url or (self.postgres.url(METADATA) if self.postgres else "")
-        owner_url = settings.owner_url or (self.postgres.owner_url(METADATA) if self.postgres else database_url)
+        port = _free_port(settings.host, settings.port)
+        if settings.database_url is None:
+            self.postgres = EmbeddedPostgres(self.home.postgres)
+            database_url, owner_url = self.postgres.url(METADATA), self.postgres.owner_url(METADATA)
+        else:
+            database_url, owner_url = settings.database_url, settings.owner_url or settings.database_url
+        if settings.redis_url is None:
+            self._valkey = EmbeddedValkey()
+        redis_url = settings.redis_url or (self._valkey.url if self._valkey else "")
         return Addresses(database_url, owner_url, redis_url, f"http://{settings.host}:{port}")
 
-    def _environment(self, addresses: Addresses) -> dict[str, str]:
-        host, _, port = addresses.api_url.removeprefix("http://").rpartition(":")
-        return {
+    def _run(self, child: Child) -> None:
+        addresses = self.addresses
+        environment = {
+            **self.settings.variables(),
             "DATABASE_URL": addresses.database_url,
             "REDIS_URL": addresses.redis_url,
             "WEDSYNC_HOME": str(self.home.path),
-            "WEDSYNC_HOST": host,
-            "WEDSYNC_PORT": port,
-            "PYTHONUNBUFFERED": "1",
+            "WEDSYNC_PORT": addresses.api_url.rpartition(":")[2],
         }
+        self._children.append(child.begin(environment, self.home.logs))
+        if self._guard is not None:
+            self._guard.end(child.pid)
 
-    def _child(self, name: str, module: list[str], environment: dict[str, str]) -> Child:
-        child = Child(name, module, environment, self.home.logs)
-        self._children.append(child)
-        return child
-
-    async def _answers(self, url: str, child: Child) -> None:
-        """Wait until a probe answers 200; raises `Unavailable` with the process's log when it does not."""
-        end = time.monotonic() + START_SECONDS
-        async with httpx.AsyncClient(timeout=2.0) as client:
+    async def _answers(self, path: str, seconds: float) -> None:
+        """Wait until a probe answers 200; raises `Unavailable` when it does not, or a part has ended."""
+        end = time.monotonic() + seconds
+        said = "nothing"
+        async with httpx.AsyncClient(base_url=self.addresses.api_url, timeout=5.0, trust_env=False) as client:
             while time.monotonic() < end:
-                for started in self._children:
-                    started.require()
+                self.check()
                 try:
-                    if (await client.get(url)).status_code == httpx.codes.OK:
+                    answer = await client.get(path)
+                    if answer.status_code == httpx.codes.OK:
                         return
-                except httpx.HTTPError:
-                    pass
+                    said = answer.text
+                except httpx.HTTPError as error:
+                    said = str(error) or type(error).__name__
                 await asyncio.sleep(POLL_SECONDS)
-        raise Unavailable(f"{url} did not answer within {START_SECONDS:g} s", hint=f"its log is {child.log}")
+        hint = f"see the logs in {self.home.logs}"
+        raise Unavailable(f"{path} was not ready within {seconds:g} s: {said}", hint=hint)
 
     async def runtime_ready(self) -> None:
-        """Wait until executions can run."""
-        runtime = self._children[-1]
-        await self._answers(f"{self._addresses_url()}/readyz/runtime", runtime)
-
-    def _addresses_url(self) -> str:
-        return self.home.running().url
+        """Wait until executions can run; raises `Unavailable` when the runtime does not get there."""
+        await self._answers("/readyz/runtime", RUNTIME_SECONDS)
 
     def check(self) -> None:
         """Raise `Unavailable` when a part has ended by itself."""
         for child in self._children:
-            child.require()
+            if child.ending is not None:
+                raise Unavailable(child.ending, hint=f"its log is {child.log}", code="part_ended")
 
     def stop(self) -> None:
-        """Stop everything that was started here, in the reverse order; what fails to stop does not keep the rest."""
+        """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""
+        if self._api is not None and self._api not in self._children:
+            self._children.append(self._api)
+        for child in self._children:
+            child.ask_to_stop()
+        stops: list[Callable[[], None]] = [child.stop for child in reversed(self._children)]
+        stops.extend(server.stop for server in (self._valkey, self.postgres) if server is not None)
+        stops.extend([self._guard.close] if self._guard is not None else [])
         failures: list[Exception] = []
-        for child in reversed(self._children):
+        for stop in stops:
             try:
-                child.stop()
-            except (OSError, DomainError) as error:
+                stop()
+            except Exception as error:
                 failures.append(error)
         self._children.clear()
-        for server in (self._valkey, self.postgres):
-            if server is not None:
-                server.stop()
+        self._guard = None
         self.home.release()
+        if failures:
+            raise Unavailable(f"a part did not stop: {failures[0]}", hint=f"see the logs in {self.home.logs}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(host: str, wanted: int) -> int:
+    """The wanted port, or for 0 one that is free; raises `Conflict` for a port that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError as error:
+            hint = "free it, choose another with --port, or take any free one with --port 0"
+            raise Conflict(f"port {wanted} of {host} cannot be used: {error.strerror}", hint=hint) from error
         return int(probe.getsockname()[1])
