@@ -80,16 +80,16 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's scalars alone: `on` and `no` are text, and so are dates, which JSON has as text."""
 
 
+_SCALARS = {
+    "bool": (re.compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), "tTfF"),
+    "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    "int": (re.compile(r"^[-+]?[0-9]+$"), "-+0123456789"),
+    "float": (re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?$"), "-+.0123456789"),
+    "merge": (re.compile(r"^<<$"), "<"),
+}
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|false|True|False|TRUE|FALSE)$", "tTfF"),
-    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    ("merge", r"^<<$", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first.replace("\0", "")))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+for _kind, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, list(_first))
 
 
 def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -200,11 +200,14 @@ def _check_keys(node: yaml.Node, file: str, left: list[int], levels: int) -> Non
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block."""
+    """Writes text of several lines as a block, and escapes the line breaks that YAML would fold."""
 
 
 def _written_text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    folded = any(letter in value for letter in "\r\x85\u2028\u2029\ufeff")
+    misread = any(pattern.match(value) for pattern, _ in _SCALARS.values())
+    style = '"' if folded or misread else "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _written_text)

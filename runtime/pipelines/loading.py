@@ -14,7 +14,6 @@ from runtime.pipelines.plan import LoadPlan
 from runtime.registry import Registry
 from runtime.transforms._sql import same, unknown
 
-
 Destinations: TypeAlias = Registry[type[Destination[StrictModel]]]
 
 

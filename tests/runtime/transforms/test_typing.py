@@ -32,8 +32,8 @@ COLUMNS = {
 ARITHMETIC = """
 1 | 2147483648 | 10000000000 | 1.5 | 0.05 | 100.25 | 1e3 | 'x' | true | -1 | i + 1 | i + b | i + s | s + 1 | s + 100000
 s * 2 | s - 1 | b * 1000 | h + 1 | i * d | d * d | d + d | d + 1 | d - 1.25 | d * 1.5 | d * 100 | d * i * 2
-(d + 1) * 2 | d + d + d + d | d * b | w + d | w * d | d / 2 | i / 2 | i / d | f / 0 | s / s | r / r | r / 2 | r / d | r / f
-i / r | i // 2 | d * 2 + 1 | w + 1
+(d + 1) * 2 | d + d + d + d | d * b | w + d | w * d | d / 2 | i / 2 | i / d | f / 0 | s / s | r / r | r / 2 | r / d
+r / f | i / r | i // 2 | d * 2 + 1 | w + 1
 b // s | i % 2 | b % 3 | f * d | r * f | r * 2 | r * d | r + 1 | r + f | 1.0 + i | 2 * 1.5 | 1 / 2 | -d | -f | +i
 count(*) * 1.0 / count(i) | sum(d) / count(*) | sum(i) * 2 | sum(d * i) / 100 | max(i) - min(i)
 """
