@@ -50,7 +50,7 @@ def create_app(settings: Settings, database: Database, bus: Bus, *, clock: Clock
             HTTPException: on_http_exception,
             Exception: on_unexpected,
         },
-        lifespan=lifespan(database, bus, authenticator),
+        lifespan=lifespan(services, authenticator),
     )
 
 

@@ -1,7 +1,6 @@
 """Who sends a request: reads the bearer token and makes sure that rows may refer to the person it names."""
 
 from collections import OrderedDict
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from sqlalchemy import text
 from models.errors import Denied, Unauthenticated
 from runtime.access.principal import Principal
 from runtime.access.secrets import jwt_secret_of
-from runtime.access.tokens import Clock, Expected, KeySet, SignIn, Verifier, utc_now
+from runtime.access.tokens import Clock, KeySet, SignIn, Verifier, expected_of, utc_now
 from runtime.database import Database
 from runtime.settings import Settings
 
@@ -33,10 +32,8 @@ class Authenticator:
         """What the settings accept: tokens of this home, and of an identity provider where its address is set."""
         client = httpx.AsyncClient() if settings.jwks_url is not None else None
         keys = KeySet(settings.jwks_url, client, clock) if settings.jwks_url is not None and client else None
-        expected = Expected(settings.jwt_audience, settings.jwt_issuer)
-        if "jwt_algorithms" in settings.model_fields_set:
-            expected = replace(expected, algorithms=settings.jwt_algorithms)
-        verifier = Verifier(secret=jwt_secret_of(settings), keys=keys, expected=expected, clock=clock)
+        secret, expected = jwt_secret_of(settings), expected_of(settings)
+        verifier = Verifier(secret=secret, keys=keys, expected=expected, clock=clock)
         return cls(verifier, database, client)
 
     async def sign_in(self, authorization: str | None) -> SignIn | None:

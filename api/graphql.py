@@ -19,7 +19,7 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from api.authentication import Authenticator
 from api.problems import status_of
-from api.websockets import Adapter, Handler
+from api.websockets import Adapter, Conversation
 from graphql_schema.context import Context, Services
 from graphql_schema.schema import OperationSchema
 from models.errors import DomainError, Unauthenticated
@@ -53,7 +53,7 @@ class _Draft(Response):
 class GraphQLEndpoint(GraphQL[Context, None]):
     """The stock view, made to pass every audit of `graphql-http`, with our sign-in, errors and WebSocket protocol."""
 
-    graphql_transport_ws_handler_class = Handler
+    graphql_transport_ws_handler_class = Conversation
     websocket_adapter_class = Adapter
 
     def __init__(self, schema: OperationSchema, services: Services, authenticator: Authenticator) -> None:

@@ -6,12 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from starlette.applications import Starlette
 
 from api.authentication import Authenticator
-from runtime.bus import Bus
-from runtime.database import Database
+from graphql_schema.context import Services
 
 
 def lifespan(
-    database: Database, bus: Bus, authenticator: Authenticator
+    services: Services, authenticator: Authenticator
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Starlette's lifespan: nothing has to be up for it to begin; all connections are closed at its end."""
 
@@ -20,8 +19,9 @@ def lifespan(
         try:
             yield
         finally:
+            await services.hub.close()
             await authenticator.close()
-            await bus.close()
-            await database.close()
+            await services.bus.close()
+            await services.database.close()
 
     return run

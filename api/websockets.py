@@ -47,7 +47,7 @@ class Adapter(ASGIWebSocketAdapter):
                 await super().close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
 
 
-class Handler(BaseGraphQLTransportWSHandler[Context, None]):
+class Conversation(BaseGraphQLTransportWSHandler[Context, None]):
     """One connection: refuses malformed messages with 4400, pings, and ends when the token does."""
 
     _closing: asyncio.Task[None] | None = None

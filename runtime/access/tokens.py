@@ -14,6 +14,7 @@ from jwt import PyJWK, PyJWKSet
 from models.access import Role
 from models.errors import Denied, Unauthenticated, Unavailable
 from runtime.access.principal import Principal
+from runtime.settings import Settings
 
 SECRET_ALGORITHMS: Final = ("HS256",)
 KEY_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
@@ -50,6 +51,13 @@ class Expected:
     audience: str | None = None
     issuer: str | None = None
     algorithms: tuple[str, ...] = SECRET_ALGORITHMS + KEY_ALGORITHMS
+
+
+def expected_of(settings: Settings) -> Expected:
+    """What the settings want a token to say."""
+    if "jwt_algorithms" in settings.model_fields_set:
+        return Expected(settings.jwt_audience, settings.jwt_issuer, settings.jwt_algorithms)
+    return Expected(settings.jwt_audience, settings.jwt_issuer)
 
 
 def issue(secret: str, principal: Principal, *, lifetime: timedelta, now: datetime, expected: Expected) -> str:
