@@ -3,9 +3,10 @@
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
@@ -17,8 +18,18 @@ from runtime.connectors._contract import Rejections
 from runtime.connectors._datasets import Part
 from runtime.connectors._places import Place, reached
 
+END = b"wedsync-end-of-file-9c41e7"
 EMPTY = "Empty CSV file"
 TOO_LONG = "straddling object"
+
+
+class CsvReader(Protocol):
+    """What `csv.reader` gives: records, and the number of lines read so far."""
+
+    @property
+    def line_num(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[str]]: ...
 
 
 class CsvDialect(StrictModel):
@@ -50,6 +61,27 @@ class BadRow:
     record: int
     reason: str
     text: str
+
+
+class _MarkedStream(io.RawIOBase):
+    """A stream with a record of its own after the end, which an open quote swallows: the parser would not tell."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._last = b"\n"
+        self._ended = False
+
+    def read(self, size: int = -1) -> bytes:
+        block: bytes = self._stream.read(None if size < 0 else size)
+        if block:
+            self._last = block[-1:]
+        elif not self._ended:
+            self._ended = True
+            block = (b"" if self._last == b"\n" else b"\n") + END + b"\n"
+        return block
+
+    def readable(self) -> bool:
+        return True
 
 
 @dataclass(slots=True)
@@ -89,14 +121,17 @@ class CsvRows:
         file, names = self.part.file.path, self.header()
         with reached(file), understood(file), closing(self._stream()) as stream:
             try:
-                reader = pcsv.open_csv(stream, self._reading(names), self._parsing(names), _converting(self.dialect))
+                reader = pcsv.open_csv(
+                    self._marked(stream), self._reading(names), self._parsing(names), _converting(self.dialect)
+                )
             except pa.ArrowInvalid as error:
                 if EMPTY in str(error):
                     return
                 raise
             for batch in reader:
-                yield batch.rename_columns(names)
-                self.read += batch.num_rows
+                rows = self._without_end(batch) if batch.num_rows else batch
+                yield rows.rename_columns(names)
+                self.read += rows.num_rows
 
     def record(self, position: int) -> int:
         """The record number of a row of the current batch; the header and rows of a wrong width count too."""
@@ -119,6 +154,18 @@ class CsvRows:
                         break
         return found
 
+    def _without_end(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch without the end mark; raises `Terminal` where a field has swallowed it, for its quote is open."""
+        last = [column[-1].as_py() for column in batch.columns]
+        if last == [END]:
+            return batch.slice(0, batch.num_rows - 1)
+        if any(value is not None and value.endswith(END + b"\n") for value in last):
+            record = self.record(batch.num_rows - 1)
+            place = f"{self.part.file.path}, line {self.lines([record])[record]}"
+            told = f"{place}: a quote is opened and never closed"
+            raise Terminal(told, hint="close it, or set `quote` to null", code="bad_row")
+        return batch
+
     @property
     def _begins_with_header(self) -> bool:
         return self.dialect.header and self.part.end is None
@@ -130,20 +177,26 @@ class CsvRows:
 
     def _records(self, stream: pa.NativeFile) -> Iterator[tuple[int, list[str]]]:
         """Each record with the line of the stream at which it begins, counted from 1."""
-        csv.field_size_limit(sys.maxsize)
-        encoding = "utf-8-sig" if self.dialect.encoding.lower() in ("utf-8", "utf8") else self.dialect.encoding
-        records = csv.reader(
-            io.TextIOWrapper(stream, encoding, errors="replace", newline=""),
-            delimiter=self.dialect.delimiter,
-            quotechar=self.dialect.quote,
-            quoting=csv.QUOTE_MINIMAL if self.dialect.quote else csv.QUOTE_NONE,
-            escapechar=self.dialect.escape,
-        )
+        records = self._reader(io.TextIOWrapper(stream, self._encoding, errors="replace", newline=""))
         begins = 1
         for record in records:
             if record or self._keeps_blank_lines:
                 yield begins, record
             begins = records.line_num + 1
+
+    @property
+    def _encoding(self) -> str:
+        return "utf-8-sig" if self.dialect.encoding.lower() in ("utf-8", "utf8") else self.dialect.encoding
+
+    def _reader(self, lines: Iterable[str]) -> CsvReader:
+        csv.field_size_limit(sys.maxsize)
+        return csv.reader(
+            lines,
+            delimiter=self.dialect.delimiter,
+            quotechar=self.dialect.quote,
+            quoting=csv.QUOTE_MINIMAL if self.dialect.quote else csv.QUOTE_NONE,
+            escapechar=self.dialect.escape,
+        )
 
     def _stream(self) -> pa.NativeFile:
         return self.place.open(self.part.file.path, self.part.start, self.part.end)
@@ -171,7 +224,14 @@ class CsvRows:
             invalid_row_handler=self._set_apart,
         )
 
+    def _marked(self, stream: pa.NativeFile) -> pa.NativeFile | _MarkedStream:
+        """The stream with an end mark, where quotes can be left open and a line break is one byte."""
+        has_mark = self.dialect.quote is not None and "\n".encode(self.dialect.encoding) == b"\n"
+        return _MarkedStream(stream) if has_mark else stream
+
     def _set_apart(self, row: pcsv.InvalidRow) -> str:
+        if row.text == END.decode():
+            return "skip"
         reason = f"{row.actual_columns} fields instead of {row.expected_columns}"
         self.bad.append(BadRow(row.number, reason, row.text if len(self.bad) < Rejections.KEPT else ""))
         return "error" if self.stops else "skip"

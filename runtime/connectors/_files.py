@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 import structlog
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from models.base import StrictModel
 from models.errors import Invalid, RunError, Terminal
@@ -35,8 +35,6 @@ from runtime.connectors._places import FileEntry, Place, Storage
 from runtime.connectors._selection import after, before_all, greatest, select
 
 logger = structlog.get_logger(__name__)
-
-LARGE_FILE = 32 * 1024 * 1024
 
 
 class OnBadRow(StrEnum):
@@ -67,7 +65,7 @@ class FileConfig(StrictModel):
     `datasets` gives names to paths, folders or globs below `root`; without it, any of those is a dataset's name.
     `types` sets the DuckDB types of single columns by dataset; `schema_config` sets a dataset's columns as a whole,
     and nothing is inferred. `file_columns` adds `_file` and `_modified` to each row; as a cursor column both work
-    anyway. All files of a dataset have the same columns, unless `missing_columns` reads absent ones as null or
+    anyway. Files of `divide_bytes` and more are divided among partitions where their format allows. All files of a dataset have the same columns, unless `missing_columns` reads absent ones as null or
     `extra_columns` leaves out those that were not expected.
     """
 
@@ -77,18 +75,25 @@ class FileConfig(StrictModel):
     types: dict[str, dict[str, str]] = Field(default_factory=dict)
     schema_config: SchemaConfig = Field(default_factory=SchemaConfig)
     file_columns: bool = False
+    divide_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     missing_columns: MissingColumns = MissingColumns.FAIL
     extra_columns: ExtraColumns = ExtraColumns.FAIL
 
-    @model_validator(mode="after")
-    def _types_are_known(self) -> "FileConfig":
-        for dataset, columns in self.types.items():
+    @field_validator("types")
+    @classmethod
+    def _types_are_known(cls, types: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for dataset, columns in types.items():
             for column, name in columns.items():
-                declared_type(name, f"types.{dataset}.{column}")
-        for dataset, definition in self.schema_config.datasets.items():
-            for declared in definition.columns:
-                declared_type(declared.type, f"schema_config.datasets.{dataset}.{declared.name}")
-        return self
+                declared_type(name, f"{dataset}.{column}")
+        return types
+
+    @field_validator("schema_config")
+    @classmethod
+    def _schemas_are_known(cls, schema_config: SchemaConfig) -> SchemaConfig:
+        for dataset, definition in schema_config.datasets.items():
+            for column in definition.columns:
+                declared_type(column.type, f"{dataset}.{column.name}")
+        return schema_config
 
 
 class RowFileConfig(FileConfig):
@@ -204,7 +209,7 @@ class FileSource(Source[F_co]):
         parts: list[Part] = []
         for part in whole:
             share = -(-count * part.size // total)
-            parts += self._divide(part.file, share) if share > 1 and part.size >= LARGE_FILE else [part]
+            parts += self._divide(part.file, share) if share > 1 and part.size >= self.config.divide_bytes else [part]
         return layout, parts
 
     def _match_columns(self, file: str, names: Sequence[str], stored: pa.Schema) -> None:

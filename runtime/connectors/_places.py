@@ -18,6 +18,7 @@ from models.base import StrictModel
 from models.errors import Invalid, Retryable, Terminal
 
 SCHEMES = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
+COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".br")
 
 
 class S3Storage(StrictModel):
@@ -139,7 +140,7 @@ class Place:
             return [entry for entry in self._below(name) if _has_suffix(entry.listed, suffixes)]
         if kind == fs.FileType.File:
             return [self._entry(name)]
-        for suffix in suffixes:
+        for suffix in (f"{plain}{packed}" for plain in suffixes for packed in ("", *COMPRESSED)):
             if self.filesystem.get_file_info(f"{self._base}/{name}{suffix}").type == fs.FileType.File:
                 return [self._entry(name + suffix)]
         raise Terminal(
@@ -194,7 +195,7 @@ class Place:
 
 def is_compressed(path: str) -> bool:
     """Whether the suffix says that reading decompresses."""
-    return path.endswith((".gz", ".bz2", ".zst", ".lz4", ".br"))
+    return path.endswith(COMPRESSED)
 
 
 def hive_values(listed: str) -> dict[str, str | None]:

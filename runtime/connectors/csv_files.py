@@ -14,7 +14,7 @@ from runtime.connectors._contract import DESTINATIONS, SOURCES
 from runtime.connectors._csv_rows import BadRow, CsvDialect, CsvRows
 from runtime.connectors._datasets import Part
 from runtime.connectors._file_destination import FileDestination, FileDestinationConfig
-from runtime.connectors._files import FileSource, OnBadRow, RowFileConfig, cut, divided, sample_of
+from runtime.connectors._files import FileSource, MissingColumns, OnBadRow, RowFileConfig, cut, divided, sample_of
 from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._places import FileEntry, is_compressed
 from runtime.connectors._row_writers import CsvWriter
@@ -41,16 +41,15 @@ class CsvSource(FileSource[CsvConfig]):
 
     def _infer(self, files: Sequence[FileEntry], types: Mapping[str, pa.DataType]) -> pa.Schema:
         written: dict[str, set[str]] = {}
-        first: list[str] = []
         for file in sample_of(files, self.config.sample_files):
             rows = self._open(Part(file), self.config.column_names, self.config.sample_bytes, stops=False)
             names = rows.header()
-            first = first or names
-            self._match_columns(file.path, names, pa.schema([(name, pa.string()) for name in first]))
-            for name in names:
-                written.setdefault(name, set())
+            if not written or self.config.missing_columns is MissingColumns.NULL:
+                written.update({name: set() for name in names if name not in written})
+            else:
+                self._match_columns(file.path, names, pa.schema([(name, pa.string()) for name in written]))
             for name, values in _texts(next(rows.batches(), None)).items():
-                written[name].update(values)
+                written.get(name, set()).update(values)
         return pa.schema([(name, types.get(name) or infer_type(sorted(texts))) for name, texts in written.items()])
 
     def _rows(self, part: Part, stored: pa.Schema) -> Iterator[pa.RecordBatch]:
