@@ -1,3 +1,10 @@
 """The fixtures that all tests share."""
 
-pytest_plugins = ["tests.kit.database", "tests.kit.engine", "tests.kit.graphql", "tests.kit.valkey", "tests.kit.working"]
+pytest_plugins = [
+    "tests.kit.database",
+    "tests.kit.engine",
+    "tests.kit.graphql",
+    "tests.kit.stack",
+    "tests.kit.valkey",
+    "tests.kit.working",
+]
