@@ -19,11 +19,13 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """An expected failure with a stable `code`, a `message`, a `hint` that says what to do, and the `path` of the cause."""
+    """An expected failure: its stable `code`, a `message`, a `hint` that says what to do, the `path` of the cause."""
 
     code: ClassVar[str] = "domain_error"
 
-    def __init__(self, message: str, *, hint: str | None = None, path: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, path: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

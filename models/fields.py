@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import CheckConstraint, DateTime, Dialect, Text, TypeDecorator, text
+from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Text, TypeDecorator, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
@@ -20,6 +20,7 @@ __all__ = [
     "Json",
     "JsonObject",
     "Moment",
+    "OrderedDocument",
     "Sealed",
     "StrictModel",
     "join_path",
@@ -125,6 +126,13 @@ class Document(TypeDecorator[T], Generic[T]):
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Let JSON operators take keys and paths."""
         return self.impl_instance.coerce_compared_value(op, value)
+
+
+class OrderedDocument(Document[T], Generic[T]):
+    """A document stored as JSON, which keeps the order of its keys: the columns of a mapping have one."""
+
+    impl = JSON(none_as_null=True)  # type: ignore[assignment]
+    cache_ok = True
 
 
 class Envelope(StrictModel):

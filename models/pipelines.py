@@ -17,6 +17,7 @@ from models.fields import (
     Json,
     JsonObject,
     Moment,
+    OrderedDocument,
     StrictModel,
     one_of,
     server,
@@ -179,9 +180,9 @@ class PipelineVersion(Entity, table=True):
 
     pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
     version: int
-    document: JsonObject = Field(sa_type=Document(JsonObject))
+    document: JsonObject = Field(sa_type=OrderedDocument(JsonObject))
     fingerprint: str = Field(sa_type=Text)
-    plan: JsonObject | None = Field(default=None, sa_type=Document(JsonObject))
+    plan: JsonObject | None = Field(default=None, sa_type=OrderedDocument(JsonObject))
     difference: list[Json] = Field(
         default_factory=list,
         sa_type=Document(list[Json]),
