@@ -26,15 +26,21 @@ REASON_BYTES: Final = 120
 class Adapter(ASGIWebSocketAdapter):
     """Sends with a time limit, so that a client which stops reading does not hold its events here."""
 
+    send_seconds = SEND_SECONDS
     _cursor: str | None = None
+    _giving_up: asyncio.Task[None] | None = None
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         """Send one message; a client that takes none for ten seconds is closed, told where to go on."""
+        if self._giving_up is not None:
+            raise WebSocketDisconnected
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(self.send_seconds):
                 await super().send_json(message)
         except TimeoutError as error:
-            await self.close(TOO_SLOW, f"too slow; go on after {self._cursor}" if self._cursor else "too slow")
+            # The close frame waits behind what the client has yet to read; a dead one is dropped by its missing pong.
+            reason = f"too slow; go on after {self._cursor}" if self._cursor else "too slow"
+            self._giving_up = self._giving_up or asyncio.create_task(self.close(TOO_SLOW, reason))
             raise WebSocketDisconnected from error
         except RuntimeError as error:
             raise WebSocketDisconnected from error
@@ -42,9 +48,8 @@ class Adapter(ASGIWebSocketAdapter):
 
     async def close(self, code: int, reason: str) -> None:
         """Close, once, with a reason that fits into a close frame."""
-        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-            async with asyncio.timeout(SEND_SECONDS):
-                await super().close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await super().close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
 
 
 class Conversation(BaseGraphQLTransportWSHandler[Context, None]):

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 import httpx
@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from api.authentication import Authenticator
 from api.graphql import GraphQLEndpoint
-from api.websockets import malformed
+from api.websockets import TOO_SLOW, Adapter, malformed
 from graphql_schema.context import Info, Services
 from graphql_schema.fields import query, subscription
 from graphql_schema.permissions import Permission
@@ -70,12 +70,24 @@ class Subscriptions:
         yield 1
 
 
+class Hurried(Adapter):
+    """Waits for a slow client only for a moment, and notes with which codes it began to close."""
+
+    send_seconds = 0.3
+    codes: ClassVar[list[int]] = []
+
+    async def close(self, code: int, reason: str) -> None:
+        self.codes.append(code)
+        await super().close(code, reason)
+
+
 @pytest.fixture
 async def address(settings: Settings, database: Database) -> AsyncIterator[str]:
     """A server of a schema with streams."""
     schema = OperationSchema(Options.of(settings), query=Queries, subscription=Subscriptions)
     services = Services(settings, database, Bus(None), sealer_of(settings))
     endpoint = GraphQLEndpoint(schema, services, Authenticator.of(settings, database))
+    endpoint.websocket_adapter_class = Hurried
     app = Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
     async with serving(app) as found:
         yield found
@@ -229,6 +241,26 @@ async def test_the_socket_is_closed_when_the_token_expires(address: str) -> None
         code, reason = await closing(socket)
     assert code == 4403
     assert "expired" in reason
+
+
+async def given_up() -> bool:
+    return TOO_SLOW in Hurried.codes
+
+
+async def test_a_client_that_does_not_read_is_closed_and_told_where_to_go_on(address: str) -> None:
+    async with connect(f"ws://{address}/graphql", subprotocols=[PROTOCOL], max_size=None, max_queue=1) as socket:
+        await say(socket, type="connection_init", payload={"token": token(ENGINEER)})
+        await hear(socket)
+        document = "subscription{ticks(count: 200, size: 500000){cursor text}}"
+        await say(socket, type="subscribe", id="1", payload={"query": document})
+        await eventually(given_up, because="the server gives the client up")
+        last = ""
+        with suppress(ConnectionClosed):
+            while True:
+                last = (await hear(socket))["payload"]["data"]["ticks"]["cursor"]
+    assert socket.close_code == TOO_SLOW
+    assert socket.close_reason == f"too slow; go on after {last}"
+    assert last != "c199"
 
 
 async def test_a_stream_that_was_left_leaves_no_transaction_open(address: str, owner: asyncpg.Connection) -> None:
