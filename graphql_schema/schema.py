@@ -15,9 +15,14 @@ from strawberry.types import ExecutionResult
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
+from graphql_schema.executions.mutations import ExecutionMutations
+from graphql_schema.executions.queries import ExecutionQueries
+from graphql_schema.executions.subscriptions import ExecutionSubscriptions
 from graphql_schema.guards import Guard
 from graphql_schema.limits import Limits
 from graphql_schema.nodes import NodeQueries
+from graphql_schema.pipelines.mutations import PipelineMutations
+from graphql_schema.pipelines.queries import PipelineQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
 from graphql_schema.sources import SourceMutations, SourceQueries
@@ -29,13 +34,17 @@ QUERIES: tuple[type, ...] = (
     ConnectorQueries,
     SourceQueries,
     DestinationQueries,
+    PipelineQueries,
+    ExecutionQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
     SourceMutations,
     DestinationMutations,
+    PipelineMutations,
+    ExecutionMutations,
 )
-SUBSCRIPTIONS: tuple[type, ...] = ()
+SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
 TYPES: tuple[type, ...] = MEMBERS
 
 

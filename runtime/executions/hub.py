@@ -1,7 +1,7 @@
 """Follows executions for everyone in this process who watches: events are read once and handed to all of them."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -32,10 +32,10 @@ class Hub:
     def __init__(self, database: Database, bus: Bus, pace: Pace | None = None) -> None:
         self._database = database
         pace = pace or Pace()
-        self._executions = Feeds[UUID](bus, events_topic_of_any(), _execution_of, self._look, pace)
+        self._executions = Feeds[UUID](bus, _any_execution(), _execution_of, self._look, pace)
         self._everything = Feeds[None](bus, ALL_EVENTS, lambda _: None, self._look_at_all, pace)
 
-    async def execution(self, who: Identity, reference: str, after: int) -> AsyncIterator[Event]:
+    async def execution(self, who: Identity, reference: str, after: int) -> AsyncGenerator[Event, None]:
         """The events of one execution with `seq > after`, to its last one.
 
         Raises `NotFound` where there is none that `who` may see, and `Exhausted`, with the cursor to go on from, for
@@ -60,7 +60,7 @@ class Hub:
 
     async def everything(
         self, who: Identity, after: int | None, kinds: Iterable[EventKind] | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The events of all executions that `who` may see with `position > after`, or from now on; never ends.
 
         With `kinds`, only those. Raises `Exhausted` as `execution` does.
@@ -96,7 +96,7 @@ class Hub:
         async with self._database.transaction(READER) as session:
             return await settled(session)
 
-    async def _replayed(self, execution: PipelineExecution, after: int, until: int) -> AsyncIterator[Event]:
+    async def _replayed(self, execution: PipelineExecution, after: int, until: int) -> AsyncGenerator[Event, None]:
         """The events with `after < seq <= until`, page by page, as fast as they are taken."""
         while after < until:
             async with self._database.transaction(READER) as session:
@@ -157,7 +157,7 @@ async def _seen(session: AsyncSession, ids: set[UUID]) -> set[UUID]:
     return set((await session.scalars(visible)).all())
 
 
-async def _taken(watcher: Watcher, cursor: int) -> AsyncIterator[Event]:
+async def _taken(watcher: Watcher, cursor: int) -> AsyncGenerator[Event, None]:
     while taken := await watcher.take():
         for event in taken:
             cursor = event.seq
@@ -173,8 +173,7 @@ def _too_slow(cursor: int) -> Exhausted:
     )
 
 
-def events_topic_of_any() -> str:
-    """The pattern of the topics of all single executions."""
+def _any_execution() -> str:
     return events_topic(UUID(int=0)).replace(str(UUID(int=0)), "*")
 
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import ScalarSelect, Select, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import QueryableAttribute, defer
+from sqlalchemy.orm import Mapped, QueryableAttribute, defer
 from sqlmodel import col
 
 from models.executions import ExecutionStatus, PipelineExecution
 from models.fields import JsonObject
 from models.pipelines import DataPipeline, PipelineStep, PipelineType, PipelineVersion
 from runtime.paging import Order, Page, Window, count, fetch, fetch_each
+
+D = TypeVar("D")
 
 BY_NAME = Order((col(DataPipeline.pipeline_name),))
 NEWEST_FIRST = Order((col(PipelineVersion.version),), descending=True)
@@ -128,18 +130,20 @@ async def total_versions(session: AsyncSession, pipeline_id: UUID) -> int:
 
 async def documents(session: AsyncSession, ids: list[UUID]) -> list[JsonObject]:
     """The newest document of each pipeline, in the order of the ids."""
-    joined = (col(DataPipeline.id) == col(PipelineVersion.pipeline_id)) & (
-        col(DataPipeline.version) == col(PipelineVersion.version)
-    )
-    wanted = select(col(DataPipeline.id), col(PipelineVersion.document)).join(PipelineVersion, joined)
-    found = dict((await session.execute(wanted.where(col(DataPipeline.id).in_(ids)))).tuples().all())
-    return [found.get(identity, {}) for identity in ids]
+    found = await _newest(session, col(PipelineVersion.document), ids)
+    return [found.get(identity) or {} for identity in ids]
+
+
+async def newest_plans(session: AsyncSession, ids: list[UUID]) -> list[JsonObject | None]:
+    """The newest plan of each pipeline, in the order of the ids."""
+    found = await _newest(session, col(PipelineVersion.plan), ids)
+    return [found.get(identity) for identity in ids]
 
 
 async def plans(session: AsyncSession, ids: list[UUID]) -> list[JsonObject | None]:
     """The plans of versions, in the order of the versions' ids."""
     wanted = select(col(PipelineVersion.id), col(PipelineVersion.plan)).where(col(PipelineVersion.id).in_(ids))
-    found = dict((await session.execute(wanted)).tuples().all())
+    found = dict((await session.execute(wanted)).all())
     return [found.get(identity) for identity in ids]
 
 
@@ -147,6 +151,14 @@ def rate(completed: int, failed: int) -> float:
     """The share of what completed among what completed or failed, 0-100; 0 where nothing did."""
     ended = completed + failed
     return round(100 * completed / ended, 2) if ended else 0.0
+
+
+async def _newest(session: AsyncSession, column: Mapped[D], ids: Sequence[UUID]) -> dict[UUID, D]:
+    joined = (col(DataPipeline.id) == col(PipelineVersion.pipeline_id)) & (
+        col(DataPipeline.version) == col(PipelineVersion.version)
+    )
+    wanted = select(col(DataPipeline.id), column).join(PipelineVersion, joined)
+    return dict((await session.execute(wanted.where(col(DataPipeline.id).in_(ids)))).all())
 
 
 def _filtered(wanted: PipelineFilter) -> Select[DataPipeline]:

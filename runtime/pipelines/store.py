@@ -75,8 +75,8 @@ async def compiled(session: AsyncSession, document: JsonObject) -> Compiled:
     written = merged({}, document)
     definition = parse_definition(written)
     _check_name(definition.pipeline_name)
-    known = await catalog(session, references(definition))
-    # Parsing and inferring SQL takes tens of milliseconds: beside the event loop, others are answered meanwhile.
+    # The first use imports all plugins, and inferring SQL takes tens of milliseconds: beside the event loop both.
+    known = await catalog(session, await asyncio.to_thread(references, definition))
     try:
         plan = await asyncio.to_thread(compile_definition, definition, known)
     except Invalid:

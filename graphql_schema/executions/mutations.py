@@ -1,0 +1,84 @@
+"""Starts and stops executions."""
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from graphql_schema.connectors import document
+from graphql_schema.context import Info
+from graphql_schema.executions.types import Execution
+from graphql_schema.fields import mutation
+from graphql_schema.permissions import Permission
+from graphql_schema.pipelines.types import identified
+from graphql_schema.scalars import Json
+from models.errors import Invalid
+from models.executions import ExecutionType
+from runtime.bus import ALL_EVENTS, WORK, control_topic, events_topic
+from runtime.executions import store, submission
+
+EXECUTION = "execution"
+LONGEST_KEY = 200
+BY_PEOPLE = (ExecutionType.MANUAL, ExecutionType.RETRY)
+
+
+@strawberry.input(description="How to execute a pipeline.")
+class ExecutePipelineInput:
+    """`runtime.executions.submission.Submission`."""
+
+    execution_type: ExecutionType = strawberry.field(
+        default=ExecutionType.MANUAL, description="`MANUAL` or `RETRY`; the others are not for people."
+    )
+    parameters: Json | None = strawberry.field(default=None, description="The parameters of its queries, by name.")
+    dry_run: bool = strawberry.field(default=False, description="Do everything but commit, on a sample.")
+    idempotency_key: str | None = strawberry.field(
+        default=None, description="The same key for the same pipeline gives the same execution."
+    )
+
+
+PipelineId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The pipeline's id or name.")]
+ExecutionId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="Its id or `executionId`.")]
+How: TypeAlias = Annotated[ExecutePipelineInput | None, strawberry.argument(description="How; absent: as it is.")]
+
+
+@strawberry.type
+class ExecutionMutations:
+    """Starts and stops executions."""
+
+    @mutation(
+        Permission.ENGINEERS,
+        "Queue an execution of a pipeline's newest version; one that is paused or not active refuses with a conflict.",
+    )
+    async def execute_pipeline(self, info: Info, id: PipelineId, input: How = None) -> Execution:
+        given = input or ExecutePipelineInput()
+        _check(given)
+        wanted = submission.Submission(
+            pipeline_id=await identified(info.context, id),
+            execution_type=given.execution_type,
+            parameters=document(given.parameters, "parameters") or {},
+            dry_run=given.dry_run,
+            idempotency_key=given.idempotency_key,
+        )
+        async with info.context.writing(WORK, ALL_EVENTS) as session:
+            row = await submission.submit(session, wanted, info.context.signed_in)
+            info.context.note("execute", "pipeline", row.pipeline_id, execution_id=row.execution_id)
+        return Execution.of(row)
+
+    @mutation(Permission.ENGINEERS, "Ask an execution to stop: one that waits is cancelled at once.")
+    async def cancel_execution(self, info: Info, id: ExecutionId) -> Execution:
+        async with info.context.reading() as session:
+            identity = (await store.find(session, id)).id
+        topics = control_topic(identity), events_topic(identity), ALL_EVENTS
+        async with info.context.writing(*topics) as session:
+            row = await submission.request_cancel(session, identity)
+            info.context.note("cancel", EXECUTION, row.id, execution_id=row.execution_id)
+        return Execution.of(row)
+
+
+def _check(given: ExecutePipelineInput) -> None:
+    if given.execution_type not in BY_PEOPLE:
+        hint = "say manual or retry"
+        raise Invalid(f"{given.execution_type.value} is not for people", hint=hint, path="execution_type")
+    key = given.idempotency_key
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
+        hint = f"1 to {LONGEST_KEY} printable letters, such as a UUID"
+        raise Invalid("cannot be a key", hint=hint, path="idempotency_key")

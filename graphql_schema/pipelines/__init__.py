@@ -1,0 +1,1 @@
+"""Pipelines: their steps and versions; saving, pausing, archiving, compiling and previewing them."""
