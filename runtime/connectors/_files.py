@@ -65,8 +65,9 @@ class FileConfig(StrictModel):
     `datasets` gives names to paths, folders or globs below `root`; without it, any of those is a dataset's name.
     `types` sets the DuckDB types of single columns by dataset; `schema_config` sets a dataset's columns as a whole,
     and nothing is inferred. `file_columns` adds `_file` and `_modified` to each row; as a cursor column both work
-    anyway. Files of `divide_bytes` and more are divided among partitions where their format allows. All files of a dataset have the same columns, unless `missing_columns` reads absent ones as null or
-    `extra_columns` leaves out those that were not expected.
+    anyway. Files of `divide_bytes` and more are divided among partitions where their format allows. All files of a
+    dataset have the same columns, unless `missing_columns` reads absent ones as null or `extra_columns` leaves out
+    those that were not expected.
     """
 
     root: str = Field(min_length=1)

@@ -28,6 +28,9 @@ class RowWriter(Protocol):
     def close(self) -> None:
         """Finish the file and have it on the disk."""
 
+    def abandon(self) -> None:
+        """Let go of a file that will not be used; raises nothing."""
+
 
 OpenFile = Callable[[Path, pa.Schema], RowWriter]
 
@@ -57,7 +60,14 @@ class FolderWriter:
     def close(self) -> None:
         """Finish all files."""
         while self._open:
-            self._open.popitem()[1].close()
+            place = next(iter(self._open))
+            self._open[place].close()
+            del self._open[place]
+
+    def abandon(self) -> None:
+        """Let go of all files."""
+        while self._open:
+            self._open.popitem()[1].abandon()
 
     def _writer(self, place: str) -> RowWriter:
         if place in self._open:
@@ -101,8 +111,10 @@ def fill_folder(
     try:
         for batch in rows:
             writer.write(aligned(batch, schema))
-    finally:
         writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
     manifest = Manifest(version=1, columns=table_columns(schema), partition_by=tuple(partition_by), rows=writer.rows)
     write_durably(folder / MANIFEST, manifest.model_dump_json().encode())
     fsync_tree(folder)

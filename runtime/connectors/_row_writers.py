@@ -2,6 +2,7 @@
 
 import base64
 import os
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class CsvWriter:
         self._writer.close()
         _finish(self._stream, self._path)
 
+    def abandon(self) -> None:
+        """Let go of the file."""
+        _let_go(self._writer, self._stream)
+
 
 class JsonLinesWriter:
     """A file of JSON objects, one a line.
@@ -59,6 +64,10 @@ class JsonLinesWriter:
     def close(self) -> None:
         """Finish the file and have it on the disk."""
         _finish(self._stream, self._path)
+
+    def abandon(self) -> None:
+        """Let go of the file."""
+        _let_go(self._stream)
 
 
 class ParquetFileWriter:
@@ -85,6 +94,11 @@ class ParquetFileWriter:
         self._writer.close()
         _finish(self._stream, self._path)
 
+    def abandon(self) -> None:
+        """Let go of the file."""
+        self._waiting = []
+        _let_go(self._writer, self._stream)
+
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema), ROW_GROUP_ROWS)
@@ -93,6 +107,12 @@ class ParquetFileWriter:
 
 def _output(path: Path) -> pa.NativeFile:
     return pa.CompressedOutputStream(str(path), "gzip") if path.suffix == ".gz" else pa.OSFile(str(path), "wb")
+
+
+def _let_go(*opened: pcsv.CSVWriter | pq.ParquetWriter | pa.NativeFile) -> None:
+    for one in opened:
+        with suppress(OSError, pa.ArrowException):
+            one.close()
 
 
 def _finish(stream: pa.NativeFile, path: Path) -> None:

@@ -103,9 +103,17 @@ class TableFolder:
                             f"another load holds the table {self.table}", hint="try again later", code="table_busy"
                         ) from None
                     sleep(LOCK_POLL_SECONDS)
-            for abandoned in self.home.glob(".building-*"):
-                shutil.rmtree(abandoned, ignore_errors=True)
+            self._clear()
             yield
+
+    def _clear(self) -> None:
+        """Remove what a crash left behind: folders half built, and those built but never switched to."""
+        shown = (self.root / os.readlink(self.link)).name if self.link.is_symlink() else ""
+        for abandoned in [*self.home.glob(".building-*"), *self.home.glob(".link-*"), *self.home.glob("v-*")]:
+            if abandoned.is_symlink():
+                abandoned.unlink()
+            elif abandoned.name.startswith(".") or abandoned.name > shown:
+                shutil.rmtree(abandoned, ignore_errors=True)
 
     def publish(self, number: int, build: Callable[[Path], Manifest]) -> Manifest:
         """Make version `number` as `build` fills it, and switch readers to it; the lock is held.
