@@ -7,39 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from models.executions import ExecutionState
-from models.fields import JsonObject
 from runtime.executions.journal import Fenced
 from runtime.executions.logs import read_log
+from tests.kit.definitions import DIAMOND, READ, load, only, pipeline, step, transform
 from tests.kit.engine import Bench
 from tests.kit.identities import ENGINEER, RUNTIME
-
-ROWS = [{"id": number, "amount": number * 1.5, "city": f"c{number % 7}"} for number in range(100)]
-
-
-def step(name: str, kind: str, config: JsonObject, *inputs: str, **more: Any) -> JsonObject:
-    return {"name": name, "type": kind, "depends_on": list(inputs), "config": config, **more}
-
-
-def transform(name: str, kind: str, config: JsonObject, *inputs: str, **more: Any) -> JsonObject:
-    return step(name, "transform", {"type": kind, "config": config}, *inputs, **more)
-
-
-def pipeline(*steps: JsonObject, name: str = "p") -> JsonObject:
-    return {"pipeline_name": name, "pipeline_type": "etl", "steps": list(steps)}
-
-
-READ = step("read", "extract", {"source_id": "in", "dataset": "rows.csv"})
-
-
-def load(*inputs: str, name: str = "load", table: str = "t", **more: Any) -> JsonObject:
-    return step(name, "load", {"destination_id": "out", "table_name": table, "write_mode": "append"}, *inputs, **more)
-
-
-def only(name: str, condition: str, source: str = "read", **more: Any) -> JsonObject:
-    return transform(name, "filter", {"condition": condition}, source, **more)
-
-
-DIAMOND = pipeline(READ, only("big", "amount > 20"), only("small", "amount <= 20"), load("big", "small"))
 
 
 async def rows(bench: Bench, query: str, execution: UUID) -> list[Any]:
@@ -50,13 +22,6 @@ async def rows(bench: Bench, query: str, execution: UUID) -> list[Any]:
 async def steps_of(bench: Bench, execution: UUID) -> dict[str, Any]:
     query = "SELECT * FROM step_executions WHERE pipeline_execution_id = :id"
     return {row.step_name: row for row in await rows(bench, query, execution)}
-
-
-@pytest.fixture
-async def ready(bench: Bench) -> Bench:
-    await bench.files("in", ROWS)
-    await bench.shelf("out")
-    return bench
 
 
 async def test_rows_arrive_and_the_counts_are_true(ready: Bench) -> None:
