@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
+import asyncpg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from models.destinations import DestinationType, WriteMode
+from models.fields import JsonObject
 from models.sources import SourceType
 from runtime.batches.engine import Engine, EngineLimits
 from runtime.batches.types import columns_of
+from runtime.connectors._contract import DESTINATIONS, RunKey, Target
 from runtime.connectors.catalog import Catalog, DestinationEntry, SourceEntry
+from runtime.connectors.configs import DESTINATION, Parts, plugin_of, whole
 from runtime.demo.columns import cents, numbers
 from runtime.demo.dataset import Dataset, DefectKind
 from runtime.demo.definitions import Connections, demo_destinations, demo_pipelines, demo_sources
@@ -22,6 +27,7 @@ from runtime.pipelines.plan import Plan
 
 Delivered = Mapping[str, Mapping[str, pa.Table]]
 
+PIPELINE = uuid4()
 PLACES = Connections("postgresql://app?x=: #", "postgresql://warehouse", "http://vendors", Path("/guests"), "key: '\"")
 
 
@@ -169,8 +175,8 @@ def test_daily_figures_add_up_to_what_was_booked_and_paid(loaded: Mapping[str, p
     assert days.group_by(["day", "country"]).aggregate([]).num_rows == days.num_rows
     bookings = true_rows(world.bookings, DefectKind.NEGATIVE_AMOUNT)
     assert pc.sum(days["bookings"]).as_py() == bookings.num_rows
-    method = world.payments.defects.filter(pc.field("column") == "paid_at")["row"].to_pylist()
-    lost = {*method, *world.payments.with_defect(DefectKind.NEGATIVE_AMOUNT).tolist()}
+    undated = world.payments.defects.filter(pc.field("column") == "paid_at")["row"].to_pylist()
+    lost = {*undated, *world.payments.with_defect(DefectKind.NEGATIVE_AMOUNT).tolist()}
     kept = [row for row in range(world.payments.clean.num_rows) if row not in lost]
     assert pc.sum(days["payments"]).as_py() == len(kept)
     euros = pc.equal(world.bookings.clean["currency"], "EUR").combine_chunks()
@@ -180,3 +186,30 @@ def test_daily_figures_add_up_to_what_was_booked_and_paid(loaded: Mapping[str, p
     of_euros = days.filter(pc.is_in(days["country"], places))
     total = cents(payments.filter(in_euros)["amount"]).sum()
     assert int(pc.sum(pc.add(of_euros["paid_eur"], of_euros["refunded_eur"])).as_py() * 100) == total
+
+
+async def test_every_table_lands_in_the_warehouse_and_a_repeated_run_changes_no_count(
+    plans: Mapping[str, Plan], loaded: Mapping[str, pa.Table], scratch: str
+) -> None:
+    (place,) = demo_destinations(Connections("postgresql://app/app", scratch, "http://vendors", Path("/guests")))
+    parts = Parts(cast(JsonObject, place.document["connection_config"]))
+    warehouse = DESTINATIONS.get("postgres")(whole(plugin_of(DESTINATION, "postgres"), parts))
+    loads = [step.load for plan in plans.values() for step in plan.steps if step.load is not None]
+    try:
+        for load in loads:
+            rows = loaded[load.table]
+            target = Target(load.table, load.write_mode, load.key_columns, load.partition_by)
+            first, again = (
+                warehouse.load(target, RunKey(PIPELINE, uuid4(), load.table), rows.to_reader(), None) for _ in range(2)
+            )
+            assert first.inserted == rows.num_rows, load.table
+            assert first.failed == again.failed == 0
+            assert again.inserted == (rows.num_rows if load.write_mode is WriteMode.OVERWRITE else 0), load.table
+    finally:
+        warehouse.close()
+    connection = await asyncpg.connect(scratch)
+    try:
+        for load in loads:
+            assert await connection.fetchval(f"SELECT count(*) FROM {load.table}") == loaded[load.table].num_rows
+    finally:
+        await connection.close()
