@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from typing import Final
 
 from tests.house.tree import PACKAGES, Module, modules, place
@@ -12,15 +13,11 @@ READERS_OF_THE_ENVIRONMENT: Final = ("runtime/settings.py", "runtime/cluster/__i
 """Settings are read once; the others hand the environment on to processes, and Ray's token is an affair of Ray's."""
 
 WHERE_LIBRARIES_HAND_DOCUMENTS: Final = {
-    "api/graphql.py",
-    "api/websockets.py",
+    "api/shapes.py",
     "graphql_schema/schema.py",
-    "models/base.py",
-    "models/destinations.py",
-    "models/sources.py",
     "runtime/access/tokens.py",
 }
-"""Strawberry's messages, SQLAlchemy's mapper arguments and PyJWT's claims: read on the spot, they travel no further."""
+"""GraphQL's answers and variables, and PyJWT's claims: read on the spot, they travel no further."""
 
 UNFINISHED: Final = re.compile(r"\b(TODO|FIXME|XXX|HACK|TBD)\b")
 SESSION_WIDE: Final = re.compile(
@@ -30,15 +27,31 @@ ANY_DOCUMENT: Final = re.compile(r"(dict|Dict|Mapping|MutableMapping)\[str, Any\
 COMMENT_SHARE: Final = 0.04
 
 
-def test_documents_have_types() -> None:
+def test_documents_that_travel_have_types() -> None:
     loose = [
         f"{place(module, node)} {ast.unparse(node)}"
         for module in modules(*PACKAGES)
         if module.path not in WHERE_LIBRARIES_HAND_DOCUMENTS
-        for node in ast.walk(module.tree)
+        for annotation in public_annotations(module)
+        for node in ast.walk(annotation)
         if isinstance(node, ast.Subscript) and ANY_DOCUMENT.fullmatch(ast.unparse(node))
     ]
     assert loose == []
+
+
+def public_annotations(module: Module) -> Iterator[ast.expr]:
+    """The types of what others see: parameters and results of public functions, attributes, aliases."""
+    for function in module.functions():
+        if not function.name.startswith("_"):
+            given = function.args
+            found = (one.annotation for one in (*given.posonlyargs, *given.args, *given.kwonlyargs))
+            yield from (one for one in (*found, function.returns) if one is not None)
+    for body in (module.tree.body, *(one.body for one in module.classes())):
+        for line in body:
+            if isinstance(line, ast.AnnAssign) and not ast.unparse(line.target).startswith("_"):
+                yield line.annotation
+            elif isinstance(line, ast.Assign):
+                yield line.value
 
 
 def test_nothing_is_marked_as_unfinished() -> None:
@@ -57,7 +70,7 @@ def test_the_environment_is_read_at_the_edge() -> None:
     readers = {
         module.path
         for module in modules(*PACKAGES)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.putenv")
     }
     assert [path for path in sorted(readers) if not path.startswith(READERS_OF_THE_ENVIRONMENT)] == []
@@ -114,5 +127,5 @@ def registers(module: Module) -> bool:
     """Whether a module registers a plugin."""
     return any(
         isinstance(node, ast.Attribute) and node.attr == "register" and ast.unparse(node.value).isupper()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
     )

@@ -4,7 +4,7 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -27,6 +27,11 @@ class Module:
         """Its syntax tree."""
         return ast.parse(self.text, self.path)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of its tree."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def lines(self) -> int:
         """How many lines it has."""
@@ -44,15 +49,15 @@ class Module:
 
     def classes(self) -> Iterator[ast.ClassDef]:
         """Every class."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
+        return (node for node in self.nodes if isinstance(node, ast.ClassDef))
 
     def functions(self) -> Iterator[Function]:
         """Every function and method."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        return (node for node in self.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
     def imports(self) -> Iterator[str]:
         """The dotted name of everything imported, anywhere in it."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -61,16 +66,20 @@ class Module:
 
     def texts(self) -> Iterator[ast.Constant]:
         """Every string constant."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node
 
 
 @lru_cache
 def modules(*packages: str) -> tuple[Module, ...]:
-    """The modules of these packages, by default of all, in the order of their paths."""
-    files = sorted(file for package in packages or OURS for file in (ROOT / package).rglob("*.py"))
-    return tuple(Module(file.relative_to(ROOT).as_posix(), file.read_text()) for file in files)
+    """The modules of these packages, by default of all."""
+    return tuple(_read(file) for package in packages or OURS for file in sorted((ROOT / package).rglob("*.py")))
+
+
+@cache
+def _read(file: Path) -> Module:
+    return Module(file.relative_to(ROOT).as_posix(), file.read_text())
 
 
 @lru_cache
