@@ -20,6 +20,7 @@ from graphql_schema.executions.queries import ExecutionQueries
 from graphql_schema.executions.subscriptions import ExecutionSubscriptions
 from graphql_schema.guards import Guard
 from graphql_schema.limits import Limits
+from graphql_schema.logs import LogQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.pipelines.mutations import PipelineMutations
 from graphql_schema.pipelines.queries import PipelineQueries
@@ -36,6 +37,7 @@ QUERIES: tuple[type, ...] = (
     DestinationQueries,
     PipelineQueries,
     ExecutionQueries,
+    LogQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
