@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(
         default=None, validation_alias="RAY_ADDRESS", description="A Ray cluster; None: a local one"
     )
+    url: str | None = Field(default=None, description="The server that commands speak to; None: the home's own")
+    token: SecretStr | None = Field(default=None, description="The token that commands send; None: one of the home")
     host: str = Field(default="127.0.0.1", description="The address the API listens on")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port the API listens on; 0: a free one")
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins that may call the API, as a JSON list")

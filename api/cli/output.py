@@ -1,40 +1,34 @@
-"""What commands print: for people with rich, for machines as one JSON object on the last line."""
+"""What commands print: for people with rich, for machines as JSON, the result always on the last line."""
 
-import functools
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, TypeAlias
 
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from models.errors import DomainError
 from models.fields import Json
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines, the result last.")]
 
 
-def told(command: Callable[P, R]) -> Callable[P, R]:
-    """A command whose typed errors become a sentence, a remedy and exit status 1."""
+def out() -> Console:
+    """The console of results; made when it is used, so that it writes to the standard output of that moment."""
+    return Console(highlight=False, soft_wrap=True)
 
-    @functools.wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except DomainError as error:
-            place = f"{error.path}: " if error.path else ""
-            errors.print(f"[red]error[/red] {place}{error.message}", markup=True, soft_wrap=True)
-            if error.hint:
-                errors.print(f"  {error.hint}", style="dim", soft_wrap=True)
-            raise typer.Exit(1) from None
 
-    return guarded
+def err() -> Console:
+    """The console of errors and of what is only told on the way."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line for people, shown as it is: never as markup."""
+    out().print(escape(text), style=style)
 
 
 def print_json(value: Json) -> None:
@@ -43,11 +37,33 @@ def print_json(value: Json) -> None:
     sys.stdout.flush()
 
 
-def print_table(title: str | None, columns: list[str], rows: list[list[str]]) -> None:
-    """A table for people; text is shown as it is, never as markup."""
-    table = Table(title=title, title_justify="left")
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table; columns whose heading ends in `>` are set to the right. Text is shown as it is, never as markup."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name)
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left")
     for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    console.print(table)
+        table.add_row(*(escape(cell) for cell in row))
+    out().print(table)
+
+
+def duration(milliseconds: float | None) -> str:
+    """A span as people write it: `12 ms`, `3.4 s`, `2 min 5 s`; a dash when it is not known."""
+    if milliseconds is None:
+        return "-"
+    seconds = milliseconds / 1000
+    if seconds < 1:
+        return f"{milliseconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def moment(at: datetime | None) -> str:
+    """A moment in UTC, to the second; a dash when there is none."""
+    return "-" if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int) -> str:
+    """A whole number with separators."""
+    return f"{number:,}"

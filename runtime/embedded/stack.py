@@ -85,7 +85,7 @@ class Stack:
 
     async def _start_postgres(self) -> None:
         if self.postgres is not None:
-            await asyncio.to_thread(self.postgres.start)
+            await _to_its_end(self.postgres.start)
             self._guarded(self.postgres.pid, signal.SIGINT)
             await self.postgres.ensure_database(METADATA)
 
@@ -93,7 +93,7 @@ class Stack:
         if self._valkey is not None:
             if self._guard is not None:
                 self._guard.remove(self._valkey.folder)
-            await asyncio.to_thread(self._valkey.start)
+            await _to_its_end(self._valkey.start)
             self._guarded(self._valkey.pid, signal.SIGTERM)
 
     def _guarded(self, pid: int | None, how: signal.Signals) -> None:
@@ -174,6 +174,16 @@ class Stack:
         self.home.release()
         if failures:
             raise Unavailable(f"a part did not stop: {failures[0]}", hint=f"see the logs in {self.home.logs}")
+
+
+async def _to_its_end(start: Callable[[], object]) -> None:
+    """Start a server on a thread; when cancelled, wait until it has started, so that it can be stopped."""
+    starting = asyncio.ensure_future(asyncio.to_thread(start))
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        raise
 
 
 def _free_port(host: str, wanted: int) -> int:

@@ -1,0 +1,91 @@
+"""The GraphQL operations that the client sends."""
+
+from typing import Final
+
+from api.client.transport import FAILURE
+
+_SUMMARY: Final = """
+id executionId executionType status state startedAt completedAt dryRun dataQualityScore
+recordsProcessed recordsInserted recordsUpdated recordsDeleted recordsFailed
+pipeline { pipelineName } errorDetails { errorType errorMessage failedStep hint path }
+"""
+_STEPS: Final = """
+steps { stepName status state recordsIn recordsOut processingTimeMs errorMessage retryCount }
+"""
+_CHANGES: Final = "changes { kind path old new }"
+_SOURCE: Final = "id name: sourceName kind isActive schemaConfig monitoringConfig rateLimitConfig"
+_DESTINATION: Final = """
+id name: destinationName kind isActive schemaConfig writeMode partitionConfig indexingConfig backupConfig
+"""
+
+PIPELINES: Final = """
+query ($first: Int!, $after: String) {
+  pipelines(first: $first, after: $after) {
+    nodes { pipelineName } pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+DEFINITION: Final = "query ($name: String!) { pipeline(reference: $name) { definition } }"
+PLAN: Final = """
+query ($name: String!) { pipeline(reference: $name) { plan { text fingerprint notes steps { name type sql } } } }
+"""
+COMPILE: Final = f"""
+mutation ($definition: JSON!) {{
+  validatePipeline(definition: $definition) {{
+    __typename ... on Plan {{ text fingerprint notes steps {{ name type sql }} }} {FAILURE}
+  }}
+}}
+"""
+APPLY: Final = f"""
+mutation ($definition: JSON!, $dryRun: Boolean!) {{
+  applyPipeline(definition: $definition, dryRun: $dryRun) {{
+    __typename ... on AppliedPipeline {{ action {_CHANGES} }} {FAILURE}
+  }}
+}}
+"""
+EXECUTE: Final = f"""
+mutation ($id: ID!, $input: ExecutePipelineInput) {{
+  executePipeline(id: $id, input: $input) {{ __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE} }}
+}}
+"""
+CANCEL: Final = f"""
+mutation ($id: ID!) {{ cancelExecution(id: $id) {{ __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE} }} }}
+"""
+EXECUTION: Final = f"query ($id: String!) {{ execution(reference: $id) {{ {_SUMMARY} {_STEPS} }} }}"
+EXECUTIONS: Final = f"""
+query ($first: Int!, $pipeline: String) {{
+  executions(first: $first, pipeline: $pipeline) {{ nodes {{ {_SUMMARY} }} }}
+}}
+"""
+EVENTS: Final = """
+subscription ($id: ID!, $after: String) {
+  executionEvents(executionId: $id, after: $after) { cursor seq kind stepName recordedAt payload }
+}
+"""
+LOGS: Final = "query ($id: String!, $after: Long!) { executionLogs(reference: $id, after: $after) { lines cursor } }"
+
+SOURCE: Final = f"query ($name: String!) {{ source(reference: $name) {{ {_SOURCE} }} }}"
+CREATE_SOURCE: Final = f"""
+mutation ($input: CreateSourceInput!) {{ createSource(input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }} }}
+"""
+UPDATE_SOURCE: Final = f"""
+mutation ($id: ID!, $input: UpdateSourceInput!) {{
+  updateSource(id: $id, input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}
+}}
+"""
+DISCOVER_SOURCE: Final = f"""
+mutation ($id: ID!) {{
+  discoverSource(id: $id) {{ __typename ... on Source {{ datasets {{ name }} }} {FAILURE} }}
+}}
+"""
+DESTINATION: Final = f"query ($name: String!) {{ destination(reference: $name) {{ {_DESTINATION} }} }}"
+CREATE_DESTINATION: Final = f"""
+mutation ($input: CreateDestinationInput!) {{
+  createDestination(input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}
+}}
+"""
+UPDATE_DESTINATION: Final = f"""
+mutation ($id: ID!, $input: UpdateDestinationInput!) {{
+  updateDestination(id: $id, input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}
+}}
+"""
