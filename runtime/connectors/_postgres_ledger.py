@@ -1,0 +1,231 @@
+"""The ledger of published runs and the cursors they reached, kept in the destination's schema beside the rows.
+
+`_wedsync_ledger` has a row for each run (partition -1: its state, generation and counts) and one for each partition
+that was published. A run is open from `prepare`, published by the transaction that publishes its rows, or aborted.
+Nothing is published twice, and nobody of an older generation than the one recorded may write, publish or abort.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+
+from models.errors import Terminal
+from runtime.connectors._contract import LoadCounts, Receipt, RunKey
+from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_ddl import lock_name
+from runtime.connectors._postgres_names import TableName
+from runtime.connectors._postgres_session import Session
+
+LEDGER = "_wedsync_ledger"
+CURSORS = "_wedsync_cursors"
+WHOLE_RUN = -1
+
+
+class RunState(StrEnum):
+    """What became of a run."""
+
+    OPEN = "open"
+    PUBLISHED = "published"
+    ABORTED = "aborted"
+
+
+def make_ledger(config: PostgresConfig) -> None:
+    """Make the ledger's tables where they are not there, in a transaction of its own."""
+    ledger, cursors = TableName(config.schema_name, LEDGER), TableName(config.schema_name, CURSORS)
+    with Session(config) as session:
+        if is_there(session, ledger) and is_there(session, cursors):
+            return
+        lock_name(session, ledger.text)
+        session.execute(
+            f"""
+            CREATE TABLE IF NOT EXISTS {ledger.sql} (
+              execution_id uuid NOT NULL, step text NOT NULL, partition integer NOT NULL,
+              pipeline_id uuid NOT NULL, generation integer NOT NULL, target text NOT NULL, state text NOT NULL,
+              rows bigint NOT NULL DEFAULT 0, token text NOT NULL DEFAULT '',
+              inserted bigint NOT NULL DEFAULT 0, updated bigint NOT NULL DEFAULT 0,
+              deleted bigint NOT NULL DEFAULT 0, failed bigint NOT NULL DEFAULT 0,
+              recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution_id, step, partition));
+            CREATE TABLE IF NOT EXISTS {cursors.sql} (
+              pipeline_id uuid NOT NULL, step text NOT NULL, cursor text NOT NULL, execution_id uuid NOT NULL,
+              recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline_id, step))
+            """
+        )
+        session.commit()
+
+
+def is_there(session: Session, name: TableName) -> bool:
+    """Whether a table exists."""
+    return session.fetch("SELECT to_regclass($1) IS NOT NULL AS found", name.sql)[0]["found"] is True
+
+
+def published(session: Session, run: RunKey, *, lock: bool = False) -> LoadCounts | None:
+    """The counts of a run that was published, else None; with `lock`, nobody changes its row meanwhile.
+
+    Raises `Terminal` with the code `superseded` when a younger generation has taken the run over.
+    """
+    row = _row(session, run, "FOR UPDATE" if lock else "")
+    if row is None:
+        return None
+    refuse_superseded(row, run)
+    if row["state"] != RunState.PUBLISHED:
+        return None
+    return LoadCounts(row["inserted"], row["updated"], row["deleted"], row["failed"])
+
+
+def open_run(session: Session, name: TableName, run: RunKey) -> None:
+    """Record that a run writes; raises `Terminal` when a younger generation does."""
+    rows = session.fetch(
+        f"""
+        INSERT INTO {_ledger(session).sql} AS known
+          (execution_id, step, partition, pipeline_id, generation, target, state)
+        VALUES ($1, $2, $3, $4, $5, $6, '{RunState.OPEN}')
+        ON CONFLICT (execution_id, step, partition) DO UPDATE
+          SET generation = greatest(known.generation, excluded.generation),
+              state = CASE WHEN known.state = '{RunState.PUBLISHED}' OR known.generation > excluded.generation
+                      THEN known.state ELSE excluded.state END
+        RETURNING generation, state
+        """,
+        run.execution_id,
+        run.step,
+        WHOLE_RUN,
+        run.pipeline_id,
+        run.generation,
+        name.text,
+    )
+    refuse_superseded(rows[0], run)
+
+
+def refuse_closed(session: Session, name: TableName, run: RunKey) -> None:
+    """Raise `Terminal` when the run was taken over or aborted; else nobody can do so before the transaction ends."""
+    row = _row(session, run, "FOR SHARE")
+    if row is not None:
+        refuse_superseded(row, run)
+    if row is None or row["state"] == RunState.ABORTED:
+        raise Terminal(
+            f"the load of step {run.step} into {name.text} is not open: it was aborted or never prepared",
+            hint="run the step again",
+            code="superseded",
+        )
+
+
+def publish_run(
+    session: Session, name: TableName, run: RunKey, counts: LoadCounts, receipts: Sequence[Receipt]
+) -> LoadCounts | None:
+    """Record a run as published, with its partitions; answers None, or the counts of one that was earlier.
+
+    It waits for a concurrent commit of the same run, and then finds it published.
+    """
+    rows = session.fetch(
+        f"""
+        INSERT INTO {_ledger(session).sql} AS known (execution_id, step, partition, pipeline_id, generation, target,
+          state, rows, inserted, updated, deleted, failed)
+        VALUES ($1, $2, $3, $4, $5, $6, '{RunState.PUBLISHED}', $7, $8, $9, $10, $11)
+        ON CONFLICT (execution_id, step, partition) DO UPDATE
+          SET generation = excluded.generation, state = excluded.state, rows = excluded.rows,
+              inserted = excluded.inserted, updated = excluded.updated, deleted = excluded.deleted,
+              failed = excluded.failed, recorded_at = now()
+          WHERE known.state <> '{RunState.PUBLISHED}' AND known.generation <= excluded.generation
+        RETURNING state
+        """,
+        *(run.execution_id, run.step, WHOLE_RUN, run.pipeline_id, run.generation, name.text),
+        sum(receipt.rows for receipt in receipts),
+        *(counts.inserted, counts.updated, counts.deleted, counts.failed),
+    )
+    if not rows:
+        return published(session, run)
+    if receipts:
+        session.fetch(
+            f"""
+            INSERT INTO {_ledger(session).sql}
+              (execution_id, step, partition, pipeline_id, generation, target, state, rows, token)
+            SELECT $1, $2, part, $4, $5, $6, '{RunState.PUBLISHED}', rows, token
+            FROM unnest($3::int4[], $7::int8[], $8::text[]) AS landed (part, rows, token)
+            """,
+            run.execution_id,
+            run.step,
+            [receipt.partition for receipt in receipts],
+            run.pipeline_id,
+            run.generation,
+            name.text,
+            [receipt.rows for receipt in receipts],
+            [receipt.token for receipt in receipts],
+        )
+    return None
+
+
+def abort_run(session: Session, run: RunKey) -> bool:
+    """Record an open run as aborted; False when a younger generation has it."""
+    if not is_there(session, _ledger(session)):
+        return False
+    row = _row(session, run, "FOR UPDATE")
+    if row is None:
+        return True
+    if row["generation"] > run.generation:
+        return False
+    if row["state"] == RunState.OPEN:
+        session.fetch(
+            f"UPDATE {_ledger(session).sql} SET state = '{RunState.ABORTED}', generation = $4"
+            " WHERE (execution_id, step, partition) = ($1, $2, $3)",
+            run.execution_id,
+            run.step,
+            WHOLE_RUN,
+            run.generation,
+        )
+    return True
+
+
+def keep_cursor(session: Session, run: RunKey, cursor: str | None) -> None:
+    """Record how far the pipeline's step has come."""
+    if cursor is not None:
+        session.fetch(
+            f"""
+            INSERT INTO {_cursors(session).sql} (pipeline_id, step, cursor, execution_id)
+            VALUES ($1, $2, $3, $4)
+            ON CONFLICT (pipeline_id, step) DO UPDATE
+              SET cursor = excluded.cursor, execution_id = excluded.execution_id, recorded_at = now()
+            """,
+            run.pipeline_id,
+            run.step,
+            cursor,
+            run.execution_id,
+        )
+
+
+def kept_cursor(session: Session, pipeline_id: UUID, step: str) -> str | None:
+    """How far the pipeline's step had come when it was last published; None before that."""
+    cursors = _cursors(session)
+    if not is_there(session, cursors):
+        return None
+    rows = session.fetch(f"SELECT cursor FROM {cursors.sql} WHERE (pipeline_id, step) = ($1, $2)", pipeline_id, step)
+    return str(rows[0]["cursor"]) if rows else None
+
+
+def refuse_superseded(row: asyncpg.Record, run: RunKey) -> None:
+    """Raise `Terminal` when the recorded generation is younger than the run's."""
+    if row["generation"] > run.generation:
+        raise Terminal(
+            f"generation {run.generation} of step {run.step} was taken over by generation {row['generation']}",
+            hint="nothing to do: the younger one goes on",
+            code="superseded",
+        )
+
+
+def _ledger(session: Session) -> TableName:
+    return TableName(session.config.schema_name, LEDGER)
+
+
+def _cursors(session: Session) -> TableName:
+    return TableName(session.config.schema_name, CURSORS)
+
+
+def _row(session: Session, run: RunKey, lock: str) -> asyncpg.Record | None:
+    rows = session.fetch(
+        "SELECT generation, state, inserted, updated, deleted, failed"
+        f" FROM {_ledger(session).sql} WHERE (execution_id, step, partition) = ($1, $2, $3) {lock}",
+        run.execution_id,
+        run.step,
+        WHOLE_RUN,
+    )
+    return rows[0] if rows else None
