@@ -38,13 +38,17 @@ class Adapter(ASGIWebSocketAdapter):
             async with asyncio.timeout(self.send_seconds):
                 await super().send_json(message)
         except TimeoutError as error:
-            # The close frame waits behind what the client has yet to read; a dead one is dropped by its missing pong.
-            reason = f"too slow; go on after {self._cursor}" if self._cursor else "too slow"
-            self._giving_up = self._giving_up or asyncio.create_task(self.close(TOO_SLOW, reason))
+            self._give_up()
             raise WebSocketDisconnected from error
         except RuntimeError as error:
             raise WebSocketDisconnected from error
         self._cursor = _cursor_of(message) or self._cursor
+
+    def _give_up(self) -> None:
+        """Close behind what the client has yet to read; a dead client is dropped by its missing pong."""
+        if self._giving_up is None:
+            reason = f"too slow; go on after {self._cursor}" if self._cursor else "too slow"
+            self._giving_up = asyncio.create_task(self.close(TOO_SLOW, reason))
 
     async def close(self, code: int, reason: str) -> None:
         """Close, once, with a reason that fits into a close frame."""
