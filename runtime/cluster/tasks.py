@@ -10,7 +10,13 @@ import ray
 
 from models.errors import Retryable
 from runtime.cluster.work import Tools, perform
-from runtime.cluster.worker import process_background, process_database, process_sealer, process_worker
+from runtime.cluster.worker import (
+    process_background,
+    process_database,
+    process_sealer,
+    process_settings,
+    process_worker,
+)
 from runtime.executions.program import Outcome, TaskRequest
 from runtime.executions.steps import Item, run_task
 from runtime.queue.store import Claim
@@ -47,7 +53,8 @@ def run_step(request: TaskRequest, inputs: Mapping[str, Sequence["ray.ObjectRef[
 @ray.remote(num_cpus=1, max_retries=0)
 def run_work(claim: Claim) -> None:
     """Do one item of other work and record how it ended."""
-    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer()))
+    allowed = process_settings().allow_private_addresses
+    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer(), allowed))
 
 
 @ray.remote(num_cpus=1, max_retries=0)

@@ -19,7 +19,7 @@ from runtime.cluster.worker import Background
 from runtime.connectors import discoveries
 from runtime.connectors import store as places
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
-from runtime.connectors.configs import SOURCE, open_inline
+from runtime.connectors.configs import SOURCE, open_inline, permitted
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
 from runtime.executions.preview import preview, sample_context
@@ -48,6 +48,12 @@ class Tools:
     database: Database
     background: Background
     sealer: Sealer
+    allow_private_addresses: bool = False
+
+    def open(self, kind: str, config: StrictModel, *, is_source: bool) -> Place:
+        """The source or destination of that configuration, allowed what the settings allow."""
+        config = permitted(config, allow_private_addresses=self.allow_private_addresses)
+        return SOURCES.get(kind)(config) if is_source else DESTINATIONS.get(kind)(config)
 
 
 def perform(claim: Claim, tools: Tools) -> None:
@@ -92,7 +98,7 @@ def _check(payload: JsonObject, tools: Tools) -> Json:
 def _opened(payload: JsonObject, tools: Tools) -> Place:
     if "id" not in payload:
         entity, kind, config = open_inline(tools.sealer, payload)
-        return SOURCES.get(kind)(config) if entity == SOURCE else DESTINATIONS.get(kind)(config)
+        return tools.open(kind, config, is_source=entity == SOURCE)
     identity, is_source = UUID(str(payload["id"])), payload.get("entity") == SOURCE
     return tools.background.wait(_open(identity, is_source, tools))
 
@@ -101,9 +107,9 @@ async def _open(identity: UUID, is_source: bool, tools: Tools) -> Place:
     async with tools.database.transaction(RUNTIME) as session:
         if is_source:
             source = await places.open_source(session, tools.sealer, identity)
-            return SOURCES.get(source.kind)(source.config)
+            return tools.open(source.kind, source.config, is_source=True)
         destination = await places.open_destination(session, tools.sealer, identity)
-        return DESTINATIONS.get(destination.kind)(destination.config)
+        return tools.open(destination.kind, destination.config, is_source=False)
 
 
 def _record_health(payload: JsonObject, tools: Tools, status: HealthStatus) -> None:
