@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
+import pyarrow as pa
+
 from models.base import StrictModel
 from models.destinations import DataDestination
 from models.errors import DomainError, Invalid, Terminal
@@ -14,11 +16,11 @@ from models.fields import Json, JsonObject
 from models.sources import DataSource, HealthStatus
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer
-from runtime.batches.types import Columns, columns_of
+from runtime.batches.types import columns_of
 from runtime.cluster.worker import Background
 from runtime.connectors import discoveries
 from runtime.connectors import store as places
-from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
+from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, primary_key_of
 from runtime.connectors.configs import SOURCE, open_inline, permitted
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
@@ -130,27 +132,28 @@ def _discover(payload: JsonObject, tools: Tools) -> Json:
     """Read the schema of each dataset and record what changed."""
     place = _opened(payload, tools)
     try:
-        found = {name: columns_of(schema) for name, schema in place.discover().items()}
+        found = place.discover()
     finally:
         place.close()
     tools.background.wait(_record(payload, tools, found))
-    return {
-        "datasets": [
-            {"name": name, "columns": [{"name": c.name, "type": c.type, "nullable": c.nullable} for c in columns]}
-            for name, columns in sorted(found.items())
-        ]
-    }
+    return {"datasets": [{"name": name, "columns": _told(schema)} for name, schema in sorted(found.items())]}
 
 
-async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, Columns]) -> None:
+def _told(schema: pa.Schema) -> Json:
+    return [{"name": c.name, "type": c.type, "nullable": c.nullable} for c in columns_of(schema)]
+
+
+async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, pa.Schema]) -> None:
     if "id" not in payload:
         return
     identity = UUID(str(payload["id"]))
+    columns = {name: columns_of(schema) for name, schema in found.items()}
+    keys = {name: primary_key_of(schema) for name, schema in found.items()}
     async with tools.database.transaction(RUNTIME) as session:
         if payload.get("entity") == SOURCE:
-            await discoveries.record_discovery(session, DataSource, identity, found)
+            await discoveries.record_discovery(session, DataSource, identity, columns, keys)
         else:
-            await discoveries.record_discovery(session, DataDestination, identity, found)
+            await discoveries.record_discovery(session, DataDestination, identity, columns, keys)
 
 
 def _preview(payload: JsonObject, tools: Tools) -> Json:

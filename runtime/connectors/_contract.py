@@ -5,10 +5,11 @@ that registers its classes in `SOURCES` or `DESTINATIONS`; third parties use the
 `wedsync.sources` and `wedsync.destinations`. Each passes the shared suite in `tests/kit/contracts`.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
 import pyarrow as pa
@@ -20,7 +21,16 @@ from models.fields import Json
 from models.sources import SourceType
 from runtime.registry import Registry
 
+PRIMARY_KEY: Final = b"primary_key"
+"""The key of a discovered schema's metadata under which a connector tells a table's key columns, as a JSON list."""
+
 C_co = TypeVar("C_co", bound=StrictModel, covariant=True)
+
+
+def primary_key_of(schema: pa.Schema) -> tuple[str, ...]:
+    """The key columns that a connector told with a schema; empty where it told none."""
+    told = (schema.metadata or {}).get(PRIMARY_KEY)
+    return tuple(json.loads(told)) if told else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from typing import Final
 
 import pyarrow as pa
 
+from runtime.connectors._contract import PRIMARY_KEY
 from runtime.connectors._postgres_columns import JSON, UNBOUNDED, numeric_type
 from runtime.connectors._postgres_names import OURS
-
-PRIMARY_KEY: Final = b"primary_key"
 
 TABLES: Final = """
 SELECT c.relname::text, a.attname::text, coalesce(b.typname, t.typname)::text, coalesce(b.typtype, t.typtype)::text,
