@@ -13,6 +13,7 @@ from strawberry.extensions.field_extension import AsyncExtensionResolver, FieldE
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.field import StrawberryField
 from strawberry.types.union import StrawberryUnion
+from strawberry.utils.str_converters import to_camel_case
 
 from graphql_schema.context import Info
 from graphql_schema.permissions import KEY, Permission, permitted
@@ -132,7 +133,8 @@ class Changes(FieldExtension):
             return
         name = field.python_name.title().replace("_", "")
         members = tuple(StrawberryAnnotation(kind) for kind in (field.type, *MEMBERS))
-        description = f"What `{field.graphql_name or field.python_name}` answers: its result, or why there is none."
+        shown = field.graphql_name or to_camel_case(field.python_name)
+        description = f"What `{shown}` answers: its result, or why there is none."
         field.type = StrawberryUnion(f"{name}Result", type_annotations=members, description=description)
 
     async def resolve_async(
