@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from models.migrations.run import migrate
 from runtime.database import Database
+from runtime.embedded.guard import Guard
 from runtime.embedded.postgres import EmbeddedPostgres
 from tests.kit.identities import PEOPLE
 
@@ -55,11 +57,14 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(guard: Guard) -> Iterator[Postgres]:
     """One server for the session. Not in pytest's folder: as root, PostgreSQL runs as another user, shut out of it."""
     folder = Path(tempfile.mkdtemp(prefix="wedsync-test-"))
     folder.chmod(0o755)
+    guard.remove(folder)
     server = EmbeddedPostgres(folder / "data").start()
+    if server.pid is not None:
+        guard.end(server.pid, signal.SIGINT)
     try:
         yield Postgres(server)
     finally:

@@ -6,13 +6,18 @@ import pytest
 from redis.asyncio import Redis
 
 from runtime.bus import Bus
+from runtime.embedded.guard import Guard
 from runtime.embedded.valkey import EmbeddedValkey
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[EmbeddedValkey]:
+def valkey(guard: Guard) -> Iterator[EmbeddedValkey]:
     """The session's server."""
-    server = EmbeddedValkey().start()
+    server = EmbeddedValkey()
+    guard.remove(server.folder)
+    server.start()
+    if server.pid is not None:
+        guard.end(server.pid)
     try:
         yield server
     finally:
