@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.kit.database",
     "tests.kit.engine",
     "tests.kit.graphql",
+    "tests.kit.guard",
     "tests.kit.stack",
     "tests.kit.valkey",
     "tests.kit.working",
