@@ -20,6 +20,7 @@ from runtime.database import Database
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
+GATHER_SECONDS = 0.003
 
 
 class Fenced(Conflict):
@@ -173,8 +174,13 @@ class Journal:
         self._news.set()
 
     async def wait(self) -> bool:
-        """Wait until there is something to flush; False once closed."""
+        """Wait until there is something to flush, and a moment for what comes with it; False once closed.
+
+        Without that moment the last step's row would start a transaction that the ending then waits for.
+        """
         await self._news.wait()
+        if not self._closing:
+            await asyncio.sleep(GATHER_SECONDS)
         self._news.clear()
         return not self._closing
 
