@@ -76,7 +76,7 @@ class PreviewPipelineInput:
     limit: int = strawberry.field(default=PREVIEW_ROWS, description="How many rows to read of each source.")
 
 
-@permitted(Permission.ENGINEERS)
+@permitted(Permission.SIGNED_IN)
 @strawberry.type(description="A column of previewed rows.")
 class PreviewColumn:
     """Name and type."""
@@ -85,7 +85,7 @@ class PreviewColumn:
     type: str = strawberry.field(description="Its type, as DuckDB names it.")
 
 
-@permitted(Permission.ENGINEERS)
+@permitted(Permission.SIGNED_IN)
 @strawberry.type(description="The first rows after one step, masked; or why there are none.")
 class PreviewStep:
     """One step of a preview."""
@@ -100,7 +100,7 @@ class PreviewStep:
     hint: str | None = strawberry.field(description="What to do about it, where known.")
 
 
-@permitted(Permission.ENGINEERS)
+@permitted(Permission.SIGNED_IN)
 @strawberry.type(description="What a definition would do with the first rows of its sources.")
 class Preview:
     """The result of a `preview` work item."""
@@ -108,7 +108,7 @@ class Preview:
     steps: list[PreviewStep] = strawberry.field(description="Its steps, in the plan's order.")
 
 
-@permitted(Permission.ENGINEERS)
+@permitted(Permission.SIGNED_IN)
 @strawberry.type(description="What applying a definition did, or would do.")
 class AppliedPipeline:
     """`runtime.pipelines.store.Applied`."""
