@@ -33,6 +33,11 @@ def primary_key_of(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(json.loads(told)) if told else ()
 
 
+def with_primary_key(schema: pa.Schema, keys: Sequence[str]) -> pa.Schema:
+    """The schema that tells its key columns."""
+    return schema.with_metadata({PRIMARY_KEY: json.dumps(list(keys)).encode()}) if keys else schema
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """The answer of `check`: what was reached and how long it took, in milliseconds."""

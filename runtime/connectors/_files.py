@@ -17,7 +17,7 @@ from models.errors import Invalid, RunError, Terminal
 from models.schemas import SchemaConfig
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
-from runtime.connectors._contract import Health, ReadRequest, Source, Split
+from runtime.connectors._contract import Health, ReadRequest, Source, Split, with_primary_key
 from runtime.connectors._datasets import (
     FILE_FIELDS,
     MODIFIED_COLUMN,
@@ -149,7 +149,9 @@ class FileSource(Source[F_co]):
         found: dict[str, pa.Schema] = {}
         for name in self._names():
             try:
-                found[name] = self._layout(name).schema
+                definition = self.config.schema_config.datasets.get(name)
+                keys = definition.primary_key if definition else ()
+                found[name] = with_primary_key(self._layout(name).schema, keys)
             except RunError as error:
                 if name in self.config.datasets:
                     raise

@@ -13,7 +13,7 @@ import structlog
 from models.errors import Invalid, Retryable, Terminal, Unauthenticated, Unavailable
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
-from runtime.connectors._contract import SOURCES, Health, ReadRequest, Source, Split
+from runtime.connectors._contract import SOURCES, Health, ReadRequest, Source, Split, with_primary_key
 from runtime.connectors._files import OnBadRow
 from runtime.connectors._http_client import Answer, Call, HttpClient
 from runtime.connectors._http_config import Endpoint, HttpConfig
@@ -64,11 +64,20 @@ class HttpSource(Source[HttpConfig]):
         found: dict[str, pa.Schema] = {}
         for name, endpoint in self.config.endpoints.items():
             try:
-                found[name] = self.schema(ReadRequest(dataset=name))
+                schema = self.schema(ReadRequest(dataset=name))
             except Invalid as error:
                 if not (error.path or "").startswith(f"endpoints.{name}."):
                     raise
                 logger.warning("endpoint_not_discovered", endpoint=name, path=endpoint.path, reason=error.message)
+                continue
+            unknown = [key for key in endpoint.primary_key if key not in schema.names]
+            if unknown:
+                raise Invalid(
+                    f"names {', '.join(unknown)}, which the endpoint does not have",
+                    hint=f"columns: {', '.join(schema.names)}",
+                    path=f"endpoints.{name}.primary_key",
+                )
+            found[name] = with_primary_key(schema, endpoint.primary_key)
         return found
 
     def schema(self, request: ReadRequest) -> pa.Schema:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from models.errors import DomainError, Invalid, Retryable, Terminal, Unauthenticated, Unavailable
 from models.fields import Json, JsonObject, parse
 from runtime.batches.types import sql_type
-from runtime.connectors._contract import CursorRange, ReadRequest, Split
+from runtime.connectors._contract import CursorRange, ReadRequest, Split, primary_key_of
 from runtime.connectors._http_addresses import GuardedTransport, is_public
 from runtime.connectors._http_client import Pace, retry_after
 from runtime.connectors._http_config import HttpConfig
@@ -301,6 +301,14 @@ def test_undeclared_columns_are_told_by_a_sample(api: VendorApi) -> None:
         "tags": "VARCHAR[]",
         "vip": "BOOLEAN",
     }
+
+
+def test_discovery_tells_the_key_and_refuses_one_that_is_no_column(api: VendorApi) -> None:
+    endpoint: JsonObject = {"path": "/", "columns": {"id": "BIGINT"}, "primary_key": ["id"]}
+    assert primary_key_of(source(api, endpoint).discover()[DATASET]) == ("id",)
+    with pytest.raises(Invalid) as raised:
+        source(api, {**endpoint, "primary_key": ["uid"]}).discover()
+    assert raised.value.path == "endpoints.guests.primary_key"
 
 
 def test_declared_decimals_keep_every_digit(api: VendorApi) -> None:
