@@ -1,11 +1,13 @@
 """The demo wedding platform beside a running server: its data, its sources and pipelines, and running them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from api.client import Client, Event, Execution
+from models.errors import Unavailable
 from runtime.demo.blueprint import Blueprint
 from runtime.demo.definitions import Connections, demo_destinations, demo_pipelines, demo_sources
 from runtime.demo.platform import DemoPlatform
@@ -14,6 +16,7 @@ from runtime.embedded.stack import Stack
 
 APP, WAREHOUSE, LOGIN = "wedding_app", "wedding_warehouse", "wedding"
 FOLDER = "demo"
+WORKER_SECONDS = 120.0
 
 Watcher = Callable[[str, Event], None]
 """Called with a pipeline's name and each event of its execution."""
@@ -38,9 +41,20 @@ class Demonstration:
         for entry in (*sources, *demo_destinations(self.connections)):
             await self.client.save(entry)
         names = [str(entry.document["source_name"]) for entry in sources]
-        await asyncio.gather(*(self.client.discover_source(name) for name in names))
+        await asyncio.gather(*(self._discover(name) for name in names))
         for entry in demo_pipelines():
             await self.client.save(entry)
+
+    async def _discover(self, name: str) -> None:
+        """Once more while no worker is free: on a small machine the first ones take long to start."""
+        end = time.monotonic() + WORKER_SECONDS
+        while True:
+            try:
+                await self.client.discover_source(name)
+                return
+            except Unavailable as error:
+                if error.specific_code != "runtime_unavailable" or time.monotonic() > end:
+                    raise
 
     async def run(self, watcher: Watcher) -> list[Execution]:
         """Run all pipelines at once, to the end of the last."""

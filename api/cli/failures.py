@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
 from api.cli.output import err, print_json
 from models.errors import DomainError
@@ -26,6 +27,8 @@ class Command(TyperCommand):
         """Run it."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
+            raise
         except DomainError as error:
             _tell(error, as_json=bool(ctx.params.get("as_json")))
         except Exception:

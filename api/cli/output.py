@@ -13,12 +13,15 @@ from rich.table import Table
 
 from models.fields import Json
 
+PLAIN_WIDTH = 200
+"""Columns of what is written to a file or a pipe."""
+
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines, the result last.")]
 
 
 def out() -> Console:
     """The console of results; made when it is used, so that it writes to the standard output of that moment."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def err() -> Console:
