@@ -1,6 +1,7 @@
 """Sums up a finished execution: totals of rows, WS-269's performance metrics, and the error it failed with."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics
@@ -46,6 +47,11 @@ def ending_of(
         commits=[_commit(steps[name]) for name in loads],
         rejected=[_rejected(report.steps[0].step, row) for report in reports for row in report.rejected],
     )
+
+
+def without_effects(ending: Ending) -> Ending:
+    """The ending of a dry run: it committed nothing, so no cursor moves and no row is set aside."""
+    return replace(ending, cursors={}, commits=(), rejected=())
 
 
 def error_details(failure: Failure, attempts: int) -> ErrorDetails:

@@ -18,7 +18,7 @@ from models.fields import JsonObject
 from models.pipelines import RetryClass
 from runtime.executions import decide as decisions
 from runtime.executions.decide import Decision, after_failure, decide
-from runtime.executions.endings import ending_of, error_details
+from runtime.executions.endings import ending_of, error_details, without_effects
 from runtime.executions.entries import ENDINGS, disabled_entries, entries_of, failure_of, summary_of
 from runtime.executions.executor import Executor, Refs, TaskResult, run_program
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
@@ -229,6 +229,8 @@ class Supervisor:
         error = None if failure is None else error_details(failure, attempts)
         times = (self.assignment.accepted_at, self.clock())
         ending = ending_of(self.assignment.plan, self.states, state, times, error)
+        if self.assignment.context.dry_run:
+            ending = without_effects(ending)
         await self.journal.finish(ending, Entry(ENDINGS[state], ending.at, summary_of(ending)))
         return ending
 
