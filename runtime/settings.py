@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         default_factory=lambda known: known.get("environment") is not Environment.PRODUCTION,
         description="Whether connectors may reach private addresses; unset: in development only",
     )
+    file_roots: tuple[Path, ...] | None = Field(
+        default_factory=lambda known: () if known.get("environment") is Environment.PRODUCTION else None,
+        description="Folders below which files may be read and written, as a JSON list; unset: in development all",
+    )
 
     lease_seconds: float = Field(default=15.0, gt=0, description="How long a silent holder keeps what it claimed")
     supervisors_min: int = Field(default=4, ge=1, description="Execution supervisors kept warm")

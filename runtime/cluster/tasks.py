@@ -17,6 +17,7 @@ from runtime.cluster.worker import (
     process_settings,
     process_worker,
 )
+from runtime.connectors.permits import Permits
 from runtime.executions.program import Outcome, TaskRequest
 from runtime.executions.steps import Item, run_task
 from runtime.queue.store import Claim
@@ -53,8 +54,8 @@ def run_step(request: TaskRequest, inputs: Mapping[str, Sequence["ray.ObjectRef[
 @ray.remote(num_cpus=1, max_retries=0)
 def run_work(claim: Claim) -> None:
     """Do one item of other work and record how it ended."""
-    allowed = process_settings().allow_private_addresses
-    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer(), allowed))
+    permits = Permits.of(process_settings())
+    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer(), permits))
 
 
 @ray.remote(num_cpus=1, max_retries=0)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID, uuid4
@@ -21,7 +21,8 @@ from runtime.cluster.worker import Background
 from runtime.connectors import discoveries
 from runtime.connectors import store as places
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, primary_key_of
-from runtime.connectors.configs import SOURCE, open_inline, permitted
+from runtime.connectors.configs import SOURCE, open_inline
+from runtime.connectors.permits import Permits
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
 from runtime.executions.preview import preview, sample_context
@@ -50,11 +51,11 @@ class Tools:
     database: Database
     background: Background
     sealer: Sealer
-    allow_private_addresses: bool = False
+    permits: Permits = field(default_factory=Permits)
 
     def open(self, kind: str, config: StrictModel, *, is_source: bool) -> Place:
         """The source or destination of that configuration, allowed what the settings allow."""
-        config = permitted(config, allow_private_addresses=self.allow_private_addresses)
+        config = self.permits.applied(config)
         return SOURCES.get(kind)(config) if is_source else DESTINATIONS.get(kind)(config)
 
 

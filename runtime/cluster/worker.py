@@ -12,7 +12,7 @@ from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer, sealer_of
 from runtime.batches.engine import Engine, EngineLimits
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, Target
-from runtime.connectors.configs import permitted
+from runtime.connectors.permits import Permits
 from runtime.connectors.store import OpenedDestination, OpenedSource, open_destination, open_source
 from runtime.database import Database
 from runtime.executions.steps import Worker
@@ -40,12 +40,12 @@ class StoredConnections:
     """Opens sources and destinations from their rows; a configuration is read and unsealed once per revision."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, background: Background, *, allow_private_addresses: bool = False
+        self, database: Database, sealer: Sealer, background: Background, permits: Permits | None = None
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._background = background
-        self._allow_private_addresses = allow_private_addresses
+        self._permits = permits or Permits()
         self._sources: dict[UUID, tuple[str, OpenedSource]] = {}
         self._destinations: dict[UUID, tuple[str, OpenedDestination]] = {}
 
@@ -56,7 +56,7 @@ class StoredConnections:
             cached = (revision, self._background.wait(self._read_source(source)))
             self._sources[source] = cached
         opened = cached[1]
-        return SOURCES.get(opened.kind)(self._permitted(opened.config))
+        return SOURCES.get(opened.kind)(self._permits.applied(opened.config))
 
     def destination(self, destination: UUID, revision: str, load: LoadPlan) -> tuple[Destination[StrictModel], Target]:
         """The destination, opened, and where and how the load writes there; the caller closes it."""
@@ -75,10 +75,7 @@ class StoredConnections:
             backup=opened.backup,
             options=load.options,
         )
-        return DESTINATIONS.get(opened.kind)(self._permitted(opened.config)), target
-
-    def _permitted(self, config: StrictModel) -> StrictModel:
-        return permitted(config, allow_private_addresses=self._allow_private_addresses)
+        return DESTINATIONS.get(opened.kind)(self._permits.applied(opened.config)), target
 
     async def _read_source(self, source: UUID) -> OpenedSource:
         async with self._database.transaction(RUNTIME) as session:
@@ -122,10 +119,6 @@ def process_worker() -> Worker:
         memory_mb=settings.engine_memory_mb,
         spill_folder=settings.home.resolve() / "spill",
     )
-    connections = StoredConnections(
-        process_database(),
-        process_sealer(),
-        process_background(),
-        allow_private_addresses=settings.allow_private_addresses,
-    )
+    permits = Permits.of(settings)
+    connections = StoredConnections(process_database(), process_sealer(), process_background(), permits)
     return Worker(connections, Engine(limits))

@@ -56,13 +56,6 @@ def whole(plugin: Plugin, parts: Parts) -> StrictModel:
         raise Invalid(error.message, hint=error.hint, path=place, code=error.specific_code) from None
 
 
-def permitted(config: StrictModel, *, allow_private_addresses: bool) -> StrictModel:
-    """The configuration with what only the runtime's settings may allow, whatever it says itself."""
-    if "allow_private_addresses" not in type(config).model_fields:
-        return config
-    return config.model_copy(update={"allow_private_addresses": allow_private_addresses})
-
-
 def _place(path: str | None, nested: str | None, parts: Parts) -> str:
     """Where a key of the whole was given."""
     if path is None:

@@ -9,8 +9,7 @@ from models.errors import Invalid
 from models.fields import JsonObject, StrictModel
 from models.schemas import SchemaConfig
 from runtime.access.sealing import Sealer
-from runtime.connectors._http_config import Endpoint, HttpConfig
-from runtime.connectors.configs import Parts, open_inline, permitted, plugin_of, seal, seal_inline, unseal, whole
+from runtime.connectors.configs import Parts, open_inline, plugin_of, seal, seal_inline, unseal, whole
 from runtime.connectors.csv_files import CsvSource
 from tests.kit.graphql import SEALING_KEY
 
@@ -111,14 +110,3 @@ def test_an_unknown_kind_is_told_with_those_there_are() -> None:
     with pytest.raises(Invalid, match="csw") as refused:
         plugin_of("source", "csw")
     assert "csv" in (refused.value.hint or "")
-
-
-@pytest.mark.parametrize("allowed", [True, False])
-def test_private_addresses_are_the_settings_to_allow_whatever_a_configuration_says(allowed: bool) -> None:
-    for claimed in (True, False):
-        config = HttpConfig(
-            base_url="http://localhost", endpoints={"x": Endpoint(path="/")}, allow_private_addresses=claimed
-        )
-        granted = permitted(config, allow_private_addresses=allowed)
-        assert isinstance(granted, HttpConfig)
-        assert granted.allow_private_addresses is allowed
