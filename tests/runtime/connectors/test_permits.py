@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import Denied
-from runtime.connectors.csv_files import CsvConfig
 from runtime.connectors._http_config import Endpoint, HttpConfig
+from runtime.connectors.csv_files import CsvConfig
 from runtime.connectors.permits import Permits
 from runtime.settings import Environment, Settings
 
