@@ -27,6 +27,7 @@ from runtime.executions.state import BackingOff, Failure, Running, Skipped, Stop
 from runtime.pipelines.plan import Plan
 
 TICK_SECONDS = 1.0
+STOP_SECONDS = 1.0
 PARALLEL_PARTITIONS = 2
 
 Clock = Callable[[], datetime]
@@ -86,6 +87,11 @@ class Supervisor:
             writer.cancel()
             await self._abandon()
 
+    async def cleared(self) -> None:
+        """Wait until all that was stopped has cleared its staging, which an ending does not wait for."""
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
     def _due(self) -> list[Decision]:
         return decide(self.assignment.plan, self.states, self.clock(), cancelling=self._cancelling)
 
@@ -126,10 +132,17 @@ class Supervisor:
         for member in program.members:
             row = StepRow(member.name, StepState.RUNNING, attempt, now)
             self.journal.record(Entry(EventKind.STEP_STARTED, now, {"attempt": attempt}, row))
-        work = run_program(self.executor, request, inputs, partial(self._progress, name), parallel=PARALLEL_PARTITIONS)
-        task = asyncio.create_task(work, name=name)
+        task = asyncio.create_task(self._run(name, request, inputs), name=name)
         self._running[name] = task
         task.add_done_callback(lambda done: self._arrived(name, attempt, done))
+
+    async def _run(self, name: str, request: TaskRequest, inputs: Mapping[str, Refs]) -> TaskResult:
+        """Run a task, once an attempt that was stopped has cleared the staging that both use."""
+        stopped = [task for task in self._stopping if task.get_name() == name]
+        if stopped:
+            await asyncio.wait(stopped)
+        on_progress = partial(self._progress, name)
+        return await run_program(self.executor, request, inputs, on_progress, parallel=PARALLEL_PARTITIONS)
 
     def _arrived(self, name: str, attempt: int, done: "asyncio.Task[TaskResult]") -> None:
         """Take a finished task's result into the states, unless it was told to stop meanwhile."""
@@ -235,7 +248,8 @@ class Supervisor:
         return ending
 
     async def _abandon(self) -> None:
-        """Stop whatever still runs and wait until it has."""
+        """Stop whatever still runs, and give it a moment to clear its staging."""
         for name in list(self._running):
             self._stop_task(name)
-        await asyncio.gather(*self._stopping, return_exceptions=True)
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=STOP_SECONDS)
