@@ -155,6 +155,12 @@ class PipelineExecution(Entity, table=True):
             postgresql_include=["id", "status", "completed_at", "triggered_by"],
         ),
         Index(
+            "idx_pipeline_executions_failed",
+            "completed_at",
+            postgresql_include=["pipeline_id", "triggered_by"],
+            postgresql_where=text("status = 'failed'"),
+        ),
+        Index(
             "idx_pipeline_executions_idempotency",
             "pipeline_id",
             "idempotency_key",
