@@ -162,7 +162,7 @@ def _report(saved: list[Saved], *, as_json: bool) -> None:
         return
     for one in saved:
         say(f"{MARKS.get(one.action, ' ')} {one.kind.value} {one.name}: {one.action}")
-        for change in one.changes:
+        for change in one.changes if one.action == "updated" else ():
             say(f"    {change}")
         if one.incomparable and one.action == "unchanged":
             say("    its connection is sealed, so it cannot be compared", style="dim")
