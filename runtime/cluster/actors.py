@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from sqlalchemy import text
 
-from models.errors import Unavailable
+from models.errors import DomainError, Invalid, RunError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import ALL_CONTROL, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
@@ -18,10 +18,12 @@ from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
 from runtime.cluster.worker import process_settings
 from runtime.database import Database
-from runtime.executions.assignments import Plans, Taken, take
-from runtime.executions.journal import Fenced, Holding, Journal
+from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_hopeless, take
+from runtime.executions.endings import refusal
+from runtime.executions.entries import ENDINGS, summary_of
+from runtime.executions.journal import Entry, Fenced, Holding, Journal
 from runtime.executions.logs import LogFile
-from runtime.executions.supervisor import Assignment, Supervisor
+from runtime.executions.supervisor import Assignment, Supervisor, utc_now
 from runtime.queue.store import Claim
 
 log = logging.getLogger(__name__)
@@ -54,12 +56,30 @@ class ExecutionSupervisor:
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
-        async with self._database.transaction(RUNTIME) as session:
-            taken = await take(session, claim, self._plans, self._settings.block_rows)
-        if taken is None:
+        try:
+            refuse_hopeless(claim)
+            async with self._database.transaction(RUNTIME) as session:
+                taken = await take(session, claim, self._plans, self._settings.block_rows)
+        except (Invalid, RunError) as error:
+            await self._refuse(claim, error)
             return
-        log_file = LogFile(self._settings.artifacts, taken.holding.execution_id)
-        journal = Journal(self._database, self._bus, taken.holding, log_file)
+        if taken is not None:
+            await self._supervise(taken)
+
+    async def _refuse(self, claim: Claim, error: DomainError) -> None:
+        """End an execution that cannot begin, with the reason, instead of leaving it to the next supervisor."""
+        async with self._database.transaction(RUNTIME) as session:
+            holding = await hold_to_refuse(session, claim)
+        if holding is not None:
+            journal = Journal(self._database, self._bus, holding, self._log_of(holding))
+            ending = refusal(error, utc_now())
+            await journal.finish(ending, Entry(ENDINGS[ending.state], ending.at, summary_of(ending)))
+
+    def _log_of(self, holding: Holding) -> LogFile:
+        return LogFile(self._settings.artifacts, holding.execution_id)
+
+    async def _supervise(self, taken: Taken) -> None:
+        journal = Journal(self._database, self._bus, taken.holding, self._log_of(taken.holding))
         supervisor = Supervisor(_assignment(taken), self._executor, journal)
         if taken.cancelling:
             supervisor.cancel()

@@ -17,6 +17,7 @@ from runtime.pipelines.plan import Plan
 from runtime.queue.store import Claim
 
 KEPT_PLANS = 256
+MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,31 @@ async def take(session: AsyncSession, claim: Claim, plans: Plans, block_rows: in
         lower={step: _as_text(value) for step, value in (row.cursors or {}).items()},
         cancelling=row.cancelling,
     )
+
+
+_REFUSE = text("""
+    UPDATE pipeline_executions SET generation = :generation
+    WHERE id = :id AND generation <= :generation AND state NOT IN ('completed', 'failed', 'cancelled')
+    RETURNING pipeline_id
+""")
+
+
+async def hold_to_refuse(session: AsyncSession, claim: Claim) -> Holding | None:
+    """Hold an execution that cannot be run, in order to end it; None when it has ended or somebody newer holds it."""
+    row = (await session.execute(_REFUSE, {"id": claim.subject, "generation": claim.generation})).first()
+    if row is None or claim.subject is None:
+        return None
+    return Holding(claim.subject, row.pipeline_id, claim.id, claim.generation)
+
+
+def refuse_hopeless(claim: Claim) -> None:
+    """Raise `Terminal` for an execution whose supervisors keep dying: it may be what kills them."""
+    if claim.attempts > MOST_ATTEMPTS:
+        raise Terminal(
+            f"{MOST_ATTEMPTS} supervisors died or were lost with this execution",
+            hint="see the runtime's log; execute the pipeline again once the cause is gone",
+            code="gave_up",
+        )
 
 
 async def revisions_of(session: AsyncSession, plan: Plan) -> dict[UUID, str]:

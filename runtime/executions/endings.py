@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from models.errors import DomainError
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics
 from models.fields import JsonObject
 from runtime.access.mask import mask_text
@@ -52,6 +53,13 @@ def ending_of(
 def without_effects(ending: Ending) -> Ending:
     """The ending of a dry run: it committed nothing, so no cursor moves and no row is set aside."""
     return replace(ending, cursors={}, commits=(), rejected=())
+
+
+def refusal(error: DomainError, at: datetime) -> Ending:
+    """The ending of an execution that could not begin."""
+    details = error_details(Failure.of(error), 1)
+    totals = dict.fromkeys(("processed", "inserted", "updated", "deleted", "failed"), 0)
+    return Ending(ExecutionState.FAILED, at, totals, PerformanceMetrics(), details)
 
 
 def error_details(failure: Failure, attempts: int) -> ErrorDetails:

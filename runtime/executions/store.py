@@ -135,7 +135,7 @@ async def step_types(session: AsyncSession, ids: list[UUID]) -> list[StepType | 
 async def samples(session: AsyncSession, ids: list[UUID]) -> list[Samples]:
     """The samples of step executions, in the order of their ids."""
     columns = col(StepExecution.id), col(StepExecution.input_data_sample), col(StepExecution.output_data_sample)
-    rows = (await session.execute(select(*columns).where(col(StepExecution.id).in_(ids))))
+    rows = await session.execute(select(*columns).where(col(StepExecution.id).in_(ids)))
     known = {identity: Samples(into, out) for identity, into, out in rows}
     return [known.get(identity, Samples(None, None)) for identity in ids]
 
@@ -148,7 +148,7 @@ async def checks(session: AsyncSession, ids: list[UUID]) -> list[list[Checked]]:
     mine = joined.where(col(DataQualityCheck.pipeline_execution_id).in_(ids))
     ordered = mine.order_by(col(DataQualityCheck.check_timestamp), col(DataQualityRule.rule_name))
     groups: dict[UUID | None, list[Checked]] = {identity: [] for identity in ids}
-    for check, rule in (await session.execute(ordered)):
+    for check, rule in await session.execute(ordered):
         groups[check.pipeline_execution_id].append(Checked(check, rule))
     return [groups[identity] for identity in ids]
 

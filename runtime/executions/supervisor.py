@@ -148,6 +148,8 @@ class Supervisor:
         """Take a finished task's result into the states, unless it was told to stop meanwhile."""
         if self._running.get(name) is not done:
             self._stopping.discard(done)
+            if not done.cancelled():
+                done.exception()
             return
         del self._running[name]
         self._news.set()

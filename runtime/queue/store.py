@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import DomainError, NotFound, Unavailable
@@ -30,6 +31,7 @@ class Claim:
     payload: JsonObject
     generation: int
     requested_by: UUID | None
+    attempts: int = 1
 
 
 async def enqueue(
@@ -62,7 +64,7 @@ _CLAIM = text("""
     FROM next
     WHERE item.id = next.id
     RETURNING item.id, item.kind, item.subject, item.payload, item.generation, item.requested_by,
-              item.priority, item.created_at
+              item.attempts, item.priority, item.created_at
 """)
 
 
@@ -74,7 +76,8 @@ async def claim(
     rows = (await session.execute(_CLAIM, {**parameters, "lease_seconds": lease_seconds})).all()
     ordered = sorted(rows, key=lambda row: (-row.priority, row.created_at))
     return [
-        Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by) for row in ordered
+        Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by, row.attempts)
+        for row in ordered
     ]
 
 

@@ -1,10 +1,22 @@
 """Taking an execution in hand: once, by the newest generation, with all that its supervisor needs."""
 
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
 from sqlalchemy import text
 
-from runtime.executions.assignments import take
+from models.errors import Terminal
+from models.events import EventKind
+from runtime.executions.assignments import MOST_ATTEMPTS, hold_to_refuse, refuse_hopeless, take
+from runtime.executions.endings import refusal
+from runtime.executions.entries import summary_of
+from runtime.executions.journal import Entry, Journal
+from runtime.executions.logs import LogFile
+from runtime.executions.supervisor import utc_now
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
+from runtime.queue.store import Claim
 from tests.kit.definitions import DIAMOND, READ, load, pipeline, transform
 from tests.kit.engine import LEASE, Bench
 from tests.kit.identities import RUNTIME
@@ -37,3 +49,27 @@ async def test_an_ended_execution_is_not_taken_again(ready: Bench) -> None:
         await session.execute(text("UPDATE work_items SET state = 'queued' WHERE subject = :id"), {"id": execution})
         (claim,) = await queue.claim(session, "late", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
         assert await take(session, claim, ready.plans, 1024) is None
+
+
+async def test_an_execution_without_a_plan_can_be_ended_with_the_reason(ready: Bench) -> None:
+    saved, _ = await ready.pipeline(DIAMOND)
+    execution = await ready.submit(saved)
+    async with ready.database.transaction(RUNTIME) as session:
+        (claim,) = await queue.claim(session, "me", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+        holding = await hold_to_refuse(session, claim)
+    assert holding is not None
+    journal = Journal(ready.database, ready.bus, holding, LogFile(ready.folder, execution))
+    ending = refusal(Terminal("this version has no plan", hint="save it again", code="no_plan"), utc_now())
+    await journal.finish(ending, Entry(EventKind.EXECUTION_FAILED, ending.at, summary_of(ending)))
+    async with ready.database.transaction(RUNTIME) as session:
+        query = text("SELECT status, error_details ->> 'error_type' FROM pipeline_executions WHERE id = :id")
+        found = (await session.execute(query, {"id": execution})).one()
+        work = (await session.execute(text("SELECT state FROM work_items"))).scalar_one()
+    assert (*found, work) == ("failed", "no_plan", "done")
+
+
+def test_an_execution_that_keeps_killing_supervisors_is_given_up() -> None:
+    claim = Claim(UUID(int=1), WorkKind.EXECUTION, UUID(int=2), {}, MOST_ATTEMPTS + 1, None, attempts=MOST_ATTEMPTS)
+    refuse_hopeless(claim)
+    with pytest.raises(Terminal, match="supervisors died"):
+        refuse_hopeless(replace(claim, attempts=MOST_ATTEMPTS + 1))
