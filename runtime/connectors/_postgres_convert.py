@@ -41,6 +41,8 @@ _DIRECT: Final[Mapping[str, frozenset[str]]] = {
     "json": TEXTS | {"json", "jsonb"},
     "nested": TEXTS | {"json", "jsonb"},
 }
+_FIRST_DAY: Final = -2_440_588
+_FIRST_MICROSECOND: Final = _FIRST_DAY * 86_400_000_000
 _CAST_THERE: Final[Mapping[str, frozenset[str]]] = {"float": frozenset({"numeric"})}
 
 
@@ -105,32 +107,31 @@ def converted(
     null (or is named in `required`) is.
     """
     must = {plan.name for plan in plans if plan.not_null} | set(required)
+    nested = [plan.name for plan in plans if _is_written_as_json(rows.schema.field(plan.name).type, plan)]
     with ExitStack() as resources:
-        flat = _without_nesting(rows, plans, resources)
-        for batch in flat:
-            columns = [_column(batch.column(plan.name), plan, plan.name in must) for plan in plans]
+        engine = Engine(EngineLimits(threads=1, memory_mb=512)) if nested else None
+        if engine is not None:
+            resources.callback(engine.close)
+        for batch in rows:
+            flat = batch if engine is None else _flattened(batch, nested, engine)
+            columns = [_column(flat.column(plan.name), plan, plan.name in must) for plan in plans]
             yield pa.RecordBatch.from_arrays(columns, names=[plan.name for plan in plans])
 
 
-def _without_nesting(
-    rows: pa.RecordBatchReader, plans: Sequence[ColumnPlan], resources: ExitStack
-) -> pa.RecordBatchReader:
-    """The rows with structs, maps and lists for JSON columns as JSON text, which DuckDB writes."""
-    tables = {plan.name: plan for plan in plans}
-    nested = {
-        field.name
-        for field in rows.schema
-        if is_nested(field.type) or (is_list(field.type) and not tables[field.name].wire.is_array)
-    }
-    if not nested:
-        return rows
-    listed = ", ".join(
-        f"to_json({quoted(name)})::VARCHAR AS {quoted(name)}" if name in nested else quoted(name)
-        for name in rows.schema.names
-    )
-    engine = Engine(EngineLimits(threads=1, memory_mb=512))
-    resources.callback(engine.close)
-    return resources.enter_context(engine.stream(f"SELECT {listed} FROM load_rows", {"load_rows": rows}))
+def _is_written_as_json(given: pa.DataType, plan: ColumnPlan) -> bool:
+    return is_nested(given) or (is_list(given) and not plan.wire.is_array)
+
+
+def _flattened(batch: pa.RecordBatch, nested: Sequence[str], engine: Engine) -> pa.RecordBatch:
+    """The batch with structs, maps and lists for JSON columns as JSON text, which DuckDB writes."""
+    listed = ", ".join(f"to_json({quoted(name)})::VARCHAR AS {quoted(name)}" for name in nested)
+    chosen = pa.Table.from_batches([batch.select(list(nested))])
+    texts = engine.table(f"SELECT {listed} FROM load_rows", {"load_rows": chosen}).combine_chunks()
+    for name in nested:
+        column = texts.column(name)
+        values = column.chunk(0) if column.num_chunks else pa.array([], pa.string())
+        batch = batch.set_column(batch.schema.get_field_index(name), name, values)
+    return batch
 
 
 def _column(values: pa.Array, plan: ColumnPlan, must: bool) -> pa.Array:
@@ -157,7 +158,7 @@ def _column(values: pa.Array, plan: ColumnPlan, must: bool) -> pa.Array:
 def _cast(values: pa.Array, wanted: pa.DataType, plan: ColumnPlan) -> pa.Array:
     """The values as the wanted type, exactly; raises ArrowInvalid for one that is not."""
     given = values.type
-    if given == wanted:
+    if given == wanted and not pa.types.is_temporal(given):
         return values
     if pa.types.is_dictionary(given):
         return _cast(values.dictionary_decode(), wanted, plan)
@@ -171,12 +172,13 @@ def _cast(values: pa.Array, wanted: pa.DataType, plan: ColumnPlan) -> pa.Array:
         return pa.ExtensionArray.from_storage(pa.uuid(), values.cast(pa.binary(16)))
     if pa.types.is_list(wanted):
         return _cast_list(values, wanted, plan)
-    if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(given):
-        return values.cast(pa.timestamp("us", given.tz)).view(wanted)
-    if pa.types.is_timestamp(wanted) and pa.types.is_date(given):
-        return values.cast(pa.timestamp("us")).view(wanted)
+    if pa.types.is_timestamp(wanted):
+        kind = pa.timestamp("us", given.tz if pa.types.is_timestamp(given) else None)
+        return _not_before(values.cast(kind).view(wanted), _FIRST_MICROSECOND)
+    if pa.types.is_date(wanted):
+        return _not_before(values.cast(wanted), _FIRST_DAY)
     if pa.types.is_interval(wanted):
-        return _interval(values)
+        return values if pa.types.is_interval(given) else _interval(values)
     if pa.types.is_decimal(wanted) and pa.types.is_integer(given):
         return values.cast(pa.decimal128(20 if given == pa.uint64() else 19, 0)).cast(wanted)
     made = values.cast(wanted)
@@ -207,6 +209,14 @@ def _interval(values: pa.Array) -> pa.Array:
     return pa.array(made, pa.month_day_nano_interval())
 
 
+def _not_before(values: pa.Array, first: int) -> pa.Array:
+    """Moments since the first that PostgreSQL knows (4714 BC): earlier ones would wrap into its infinity."""
+    least = pc.min(values.view(pa.int32() if values.type.bit_width == 32 else pa.int64())).as_py()
+    if least is not None and least < first:
+        raise pa.ArrowInvalid("before 4714 BC")
+    return values
+
+
 def _has_new_infinity(before: pa.Array, after: pa.Array) -> bool:
     return bool(pc.any(pc.and_(pc.is_inf(after), pc.is_finite(before))).as_py())
 
@@ -220,4 +230,7 @@ def _first_unfit(values: pa.Array, wanted: pa.DataType, plan: ColumnPlan) -> str
             low = middle
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError):
             high = middle
-    return str(values[low])[:60]
+    try:
+        return str(values[low])[:60]
+    except OverflowError:
+        return "a moment beyond Python's years"

@@ -63,7 +63,11 @@ def table_name(text: str, schema: str) -> TableName:
             parts.append(head)
             rest = "." + tail if "." in rest else ""
         rest = rest[1:] if rest.startswith(".") else rest
-    if not 1 <= len(parts) <= 2 or any(not part or len(part.encode()) > LONGEST for part in parts):
+    if (
+        not 1 <= len(parts) <= 2
+        or text.strip().endswith(".")
+        or any(not part or len(part.encode()) > LONGEST for part in parts)
+    ):
         raise Terminal(
             f"{text!r} does not name a table", hint="write table or schema.table, 63 bytes each", code="bad_table_name"
         )

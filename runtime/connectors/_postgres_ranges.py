@@ -133,9 +133,11 @@ def _even(reading: Reading, rows: Query, column: str, kind: str, count: int) -> 
     sql = (
         Query((f"SELECT DISTINCT {value} AS cut FROM (",))
         + ends
-        + f") AS ends, generate_series(1, {count - 1}) AS part WHERE least < most AND {_finite(kind)} ORDER BY cut"
+        + f") AS ends, generate_series(1, {count - 1}) AS part WHERE least < most AND {_finite(kind)}"
     )
-    return [str(cut) for (cut,) in reading.answer(f"SELECT cut::text FROM ({bind(reading, sql)}) AS cuts ORDER BY cut")]
+    return [
+        str(cut) for (cut,) in reading.answer(f"SELECT cut::text FROM ({bind(reading, sql)}) AS cuts ORDER BY cuts.cut")
+    ]
 
 
 def _finite(kind: str) -> str:

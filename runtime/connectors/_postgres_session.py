@@ -89,6 +89,7 @@ class Session:
         self.config = config
         self._keeping = Keeping(config.idle_connections, config.connection_age_seconds)
         self._open: asyncpg.Connection | None = None
+        self._copying: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> "Session":
         self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect)
@@ -170,20 +171,36 @@ class Session:
                 return int(copying.result().rsplit(" ", 1)[-1])
         except BaseException:
             if not copying.done():
-                copying.cancel()
+                _wait(_cancelled(self._copying))
                 self._discard()
             raise
 
     async def _copy(self, table: TableName | str, columns: list[str], queue: "asyncio.Queue[memoryview | None]") -> str:
+        task, connection, lost = asyncio.current_task(), self._connection, asyncio.Event()
+        self._copying = task
+
         async def source() -> AsyncIterator[bytes]:
             while (chunk := await queue.get()) is not None:
                 yield chunk  # type: ignore[misc]  # asyncpg takes whatever has a buffer
 
+        def on_loss(_: object) -> None:
+            # asyncpg waits for ever to write to a connection that was lost amid a COPY.
+            lost.set()
+            if task is not None:
+                task.cancel()
+
+        connection.add_termination_listener(on_loss)
         name, schema = (table, None) if isinstance(table, str) else (table.name, table.schema)
-        tag = await self._connection.copy_to_table(
-            name, schema_name=schema, columns=columns, source=source(), format="binary"
-        )
-        return str(tag)
+        try:
+            return await connection.copy_to_table(
+                name, schema_name=schema, columns=columns, source=source(), format="binary"
+            )
+        except (asyncio.CancelledError, AttributeError) as error:
+            if not lost.is_set():
+                raise
+            raise asyncpg.ConnectionDoesNotExistError("the connection was closed amid a COPY") from error
+        finally:
+            connection.remove_termination_listener(on_loss)
 
     @property
     def _connection(self) -> asyncpg.Connection:
@@ -231,6 +248,13 @@ async def _connected(config: PostgresConfig) -> asyncpg.Connection:
         statement_cache_size=0,
         server_settings={"application_name": "wedsync"},
     )
+
+
+async def _cancelled(task: "asyncio.Task[Any] | None") -> None:
+    """Stop a COPY, so that the server is told before its connection is closed."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task], timeout=CLOSE_SECONDS)
 
 
 def _put(

@@ -13,7 +13,8 @@ import pytest
 from models.destinations import WriteMode
 from models.fields import JsonObject, parse
 from runtime.connectors._contract import ReadRequest, RunKey, Split, Target
-from runtime.connectors.postgres import PostgresConfig, PostgresDestination, PostgresSource
+from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors.postgres import PostgresDestination, PostgresSource
 from tests.kit.contracts.connector_rows import NESTED
 from tests.kit.contracts.connectors import (
     DATASET,
