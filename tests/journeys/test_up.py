@@ -1,0 +1,93 @@
+"""A server from its start to its end, whether it is asked to stop or killed."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import psutil
+
+from runtime.embedded.home import Home
+from tests.journeys.processes import completed, processes_of, started
+from tests.kit.eventually import eventually
+
+STOP_SECONDS = 60.0
+RUNTIME_SECONDS = 300.0
+
+
+def link_of(server: "subprocess.Popen[str]") -> str:
+    """The link that a server prints once its API answers."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"http://\S+", line):
+            return found[0]
+    raise AssertionError(server.stderr.read() if server.stderr else "")
+
+
+def gone(home: Path) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return processes_of(home) == set()
+
+    return look
+
+
+def answers(url: str) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        async with httpx.AsyncClient(timeout=30) as client:
+            return (await client.get(url)).status_code == httpx.codes.OK
+
+    return ask
+
+
+async def test_a_server_is_ready_before_ray_is_and_stops_when_it_is_asked(home: Path) -> None:
+    with started(home, "up", "--port", 0) as server:
+        url, _, fragment = link_of(server).partition("/graphql#token=")
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            for path in ("/livez", "/readyz"):
+                assert (await client.get(path)).status_code == httpx.codes.OK
+            signed_in = {"authorization": f"Bearer {fragment}"}
+            asked = await client.post("/graphql", json={"query": "{ pipelines { totalCount } }"}, headers=signed_in)
+            assert asked.json() == {"data": {"pipelines": {"totalCount": 0}}}
+        second = completed(home, "up", "--port", 0)
+        assert second.returncode == 1
+        assert "a server runs in" in second.stderr
+        assert Home(home).running().url == url
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=STOP_SECONDS)
+        assert (server.returncode, errors) == (0, ""), output
+    await eventually(gone(home), because="all of it has stopped")
+
+
+async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Path) -> None:
+    with started(home, "up", "--port", 0) as server:
+        url = link_of(server).partition("/graphql")[0]
+        await eventually(answers(f"{url}/readyz/runtime"), within=RUNTIME_SECONDS, because="Ray starts")
+        running = processes_of(home)
+        assert {"postgres", "gcs_server", "raylet"} <= running
+        psutil.Process(server.pid).kill()
+        server.wait(STOP_SECONDS)
+    await eventually(gone(home), within=STOP_SECONDS, because="each part ends with its parent, or is ended")
+    with started(home, "up", "--port", 0) as server:
+        url = link_of(server).partition("/graphql")[0]
+        await eventually(answers(f"{url}/readyz"), because="the data is as it was")
+
+
+async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: Path) -> None:
+    with started(home, "up", "--port", 0) as server:
+        link_of(server)
+        (api,) = [child for child in psutil.Process(server.pid).children() if "api.server" in child.cmdline()]
+        api.kill()
+        _, errors = server.communicate(timeout=STOP_SECONDS)
+        assert server.returncode == 1
+        assert "the api process ended with status -9" in errors
+    await eventually(gone(home), because="the rest is stopped")
+
+
+async def test_a_port_that_is_taken_is_told(home: Path) -> None:
+    with started(home, "up", "--port", 0) as server:
+        port = link_of(server).split(":")[2].partition("/")[0]
+        second = completed(home / "other", "up", "--port", port)
+        assert second.returncode == 1
+        assert f"port {port} of 127.0.0.1 cannot be used" in second.stderr
