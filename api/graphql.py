@@ -18,6 +18,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.unset import UNSET, UnsetType
 
 from api.authentication import Authenticator
+from api.graphiql import signing_in
 from api.problems import status_of
 from api.websockets import Adapter, Conversation
 from graphql_schema.context import Context, Services
@@ -153,7 +154,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """GraphiQL, for development: its scripts come from a public address, which the page's policy allows."""
-        return HTMLResponse(self.graphql_ide_html, headers={"content-security-policy": _GRAPHIQL_POLICY})
+        return HTMLResponse(signing_in(self.graphql_ide_html), headers={"content-security-policy": _GRAPHIQL_POLICY})
 
     def decode_json(self, data: str | bytes) -> object:
         """Read JSON."""
