@@ -1,27 +1,30 @@
 """The program under measurement: the whole stack in a home of its own, spoken to over HTTP as people do."""
 
 import asyncio
-import statistics
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
 
 import asyncpg
+import psutil
 import pytest
 
 from api.client import Client
+from models.executions import ExecutionState
 from models.fields import JsonObject
 from runtime.embedded.postgres import EmbeddedPostgres
-from runtime.embedded.stack import METADATA, Stack
+from runtime.embedded.stack import Stack
 from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
 T = TypeVar("T")
 
 SOURCE, TARGET = "bench_source", "bench_target"
+RUNTIME = "runtime.cluster"
 
 
 @dataclass
@@ -50,19 +53,39 @@ class Server:
 
         return self.run(spoken())
 
+    @asynccontextmanager
+    async def connect(self, database: str) -> AsyncIterator[asyncpg.Connection]:
+        """A superuser's connection."""
+        made = await asyncpg.connect(host=str(self.postgres.folder), user="postgres", database=database)
+        try:
+            yield made
+        finally:
+            await made.close()
+
     def sql(self, database: str, *statements: str) -> list[asyncpg.Record]:
         """Run statements as the superuser; the rows of the last one."""
 
         async def done() -> list[asyncpg.Record]:
-            connection = await asyncpg.connect(host=str(self.postgres.folder), user="postgres", database=database)
-            try:
+            async with self.connect(database) as connection:
                 for statement in statements[:-1]:
                     await connection.execute(statement)
                 return list(await connection.fetch(statements[-1]))
-            finally:
-                await connection.close()
 
         return self.run(done())
+
+    def execute(self, name: str) -> None:
+        """Execute a pipeline to its end, which has to be a good one."""
+
+        async def finished(client: Client) -> None:
+            execution = await client.finished((await client.execute(name)).id)
+            assert execution.state is ExecutionState.COMPLETED, execution
+
+        self.speak(finished)
+
+    def processes(self) -> list[psutil.Process]:
+        """The runtime's processes: the one that starts Ray, all of Ray's, and the workers."""
+        (root,) = [child for child in psutil.Process().children() if RUNTIME in child.cmdline()]
+        return [root, *root.children(recursive=True)]
 
     def save(self, *pipelines: JsonObject) -> None:
         """Save pipelines over the source `bench-source` and the destination `bench-target`."""
@@ -74,17 +97,19 @@ class Server:
         self.speak(saved)
 
 
-def connection(server: EmbeddedPostgres, database: str) -> JsonObject:
+def place(server: EmbeddedPostgres, database: str) -> JsonObject:
     """How the connector reaches a database of the stack's own server."""
     return {"host": str(server.folder), "database": database, "user": "postgres"}
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """The stack, up and warm, with nothing in it but its two places."""
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The stack, up and warm, with nothing in it but its two places; its home stays when a benchmark has failed."""
     folder = Path(tempfile.mkdtemp(prefix="wedsync-bench-"))
     folder.chmod(0o755)
-    settings = Settings(home=folder / "home", port=0, ray_dashboard=False)
+    settings = Settings(
+        home=folder / "home", port=0, ray_dashboard=False, database_url=None, redis_url=None, ray_address=None
+    )
     stack = Stack(settings)
     with asyncio.Runner() as runner:
         try:
@@ -96,7 +121,8 @@ def server() -> Iterator[Server]:
             yield made
         finally:
             stack.stop()
-            rmtree(folder, ignore_errors=True)
+            if not request.session.testsfailed:
+                rmtree(folder, ignore_errors=True)
 
 
 def _furnish(server: Server) -> None:
@@ -105,12 +131,12 @@ def _furnish(server: Server) -> None:
     source: JsonObject = {
         "source_name": "bench-source",
         "kind": "postgres",
-        "connection_config": connection(server.postgres, SOURCE),
+        "connection_config": place(server.postgres, SOURCE),
     }
     target: JsonObject = {
         "destination_name": "bench-target",
         "kind": "postgres",
-        "connection_config": connection(server.postgres, TARGET),
+        "connection_config": place(server.postgres, TARGET),
     }
 
     async def save(client: Client) -> None:
@@ -118,11 +144,6 @@ def _furnish(server: Server) -> None:
         await client.save(Entry(EntryKind.DESTINATION, target))
 
     server.speak(save)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of the values lies."""
-    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
 
 
 def step(name: str, kind: str, config: JsonObject, *inputs: str, **more: bool) -> JsonObject:
@@ -138,8 +159,3 @@ def transform(name: str, kind: str, config: JsonObject, *inputs: str) -> JsonObj
 def pipeline(name: str, *steps: JsonObject) -> JsonObject:
     """An ETL pipeline in the explicit form."""
     return {"pipeline_name": name, "pipeline_type": "etl", "steps": list(steps)}
-
-
-def metadata() -> str:
-    """The name of the metadata database."""
-    return METADATA

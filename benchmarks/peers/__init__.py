@@ -1,0 +1,1 @@
+"""What benchmarks compare with, each run in an environment of its own."""
