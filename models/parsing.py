@@ -116,7 +116,8 @@ def _refuse_unstorable(value: object, path: str, depth: int) -> None:
 def _explain(adapter: TypeAdapter[T], data: object, error: ValidationError, root: str) -> Invalid:
     problems: dict[str, tuple[list[str], str | None]] = {}
     shape = _Shape(adapter)
-    for details in error.errors(include_url=False):
+    # A key that is not known comes first: misspelt, it is why another one is missing.
+    for details in sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden"):
         items = _path_of(details, data)
         message, hint = _describe(details, items, shape, data)
         messages, _ = problems.setdefault(join_path(root, items), ([], hint))

@@ -150,9 +150,10 @@ class HttpClient:
         try:
             return self._followed(call)
         except httpx.TransportError as error:
+            where = httpx.URL(call.url).netloc.decode()
             raise _Stumble(
                 Retryable(
-                    f"{call.endpoint}: {self._masked(f'{type(error).__name__} {error}')}",
+                    f"{call.endpoint} at {where}: {self._masked(f'{type(error).__name__} {error}')}",
                     hint="check base_url and that the API is up; it is tried again",
                     code="unreachable",
                 )

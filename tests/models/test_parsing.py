@@ -119,9 +119,9 @@ def test_a_wrong_or_missing_tag_is_told_with_the_right_ones() -> None:
 
 def test_several_problems_are_told_at_once() -> None:
     error = refused({"nam": "a", "steps": [{"type": "filter", "limit": 0}]})
-    assert error.path == "name"
-    assert "also steps[0].limit: should be greater than or equal to 1" in error.message
-    assert "nam: is not a known key" in error.message
+    assert (error.path, str(error.hint).split("?")[0]) == ("nam", "did you mean `name`")
+    assert error.message.startswith("is not a known key; also name: is required")
+    assert "steps[0].limit: should be greater than or equal to 1" in error.message
 
 
 def test_a_value_is_never_repeated_as_it_may_be_a_secret() -> None:
