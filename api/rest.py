@@ -113,7 +113,7 @@ LIST: Final = Operation(
         pipelineSummary {{ {SUMMARY.selection()} }}
     }}""",
     Call.page,
-    Shape(Key("pipelines", PIPELINE, field="pipelines.nodes"), Key("summary", SUMMARY, field="pipelineSummary")),
+    Shape(Key("pipelines", PIPELINE, source="pipelines.nodes"), Key("summary", SUMMARY, source="pipelineSummary")),
     page="pipelines",
 )
 CREATE: Final = Operation(
@@ -152,8 +152,8 @@ EXECUTIONS: Final = Operation(
     }}""",
     lambda call: {"reference": call.path["pipeline_id"], **call.page()},
     Shape(
-        Key("executions", EXECUTION, field="pipeline.executions.nodes"),
-        Key("execution_stats", STATS, field="pipeline.executionStats"),
+        Key("executions", EXECUTION, source="pipeline.executions.nodes"),
+        Key("execution_stats", STATS, source="pipeline.executionStats"),
     ),
     page="pipeline.executions",
 )
@@ -168,8 +168,8 @@ EXECUTION_DETAILS: Final = Operation(
     lambda call: {"pipeline": call.path["pipeline_id"], "reference": call.path["execution_id"]},
     Shape(
         Key("execution", DETAILS),
-        Key("steps", STEP, field="execution.steps"),
-        Key("quality_checks", CHECK, field="execution.qualityChecks"),
+        Key("steps", STEP, source="execution.steps"),
+        Key("quality_checks", CHECK, source="execution.qualityChecks"),
     ),
 )
 

@@ -1,7 +1,7 @@
 """The shapes of REST's answers: which keys they have, and which GraphQL fields those come from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from models.fields import Json, JsonObject
@@ -11,22 +11,22 @@ from models.fields import Json, JsonObject
 class Key:
     """A key of an answer.
 
-    `field` is the GraphQL field, or a path of fields such as `pipeline.id`; the key in camel case unless named.
+    `source` is the GraphQL field, or a path of fields such as `pipeline.id`; the key in camel case unless named.
     An `optional` key is left out where it has no value; others then have `otherwise`. A `closed` one holds a member
     of a closed set, which GraphQL writes in capitals.
     """
 
     name: str
     shape: "Shape | None" = None
-    field: str = ""
+    source: str = ""
     optional: bool = False
     closed: bool = False
     otherwise: Json = None
+    path: tuple[str, ...] = field(init=False)
+    """The GraphQL fields, from the outermost in."""
 
-    @property
-    def path(self) -> list[str]:
-        """The GraphQL fields, from the outermost in."""
-        return (self.field or camel(self.name)).split(".")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", tuple((self.source or camel(self.name)).split(".")))
 
     def selection(self) -> str:
         """The key as a selection of GraphQL fields."""
@@ -55,10 +55,10 @@ class Shape:
         return answer
 
 
-def at(data: Any, path: list[str]) -> Any:
+def at(data: Any, path: Iterable[str]) -> Any:
     """The value at a path of fields; None below one that is null."""
-    for field in path:
-        data = None if data is None else data[field]
+    for name in path:
+        data = None if data is None else data[name]
     return data
 
 
@@ -108,7 +108,7 @@ PIPELINE: Final = Shape(
 
 SUMMARY: Final = Shape("total_pipelines", "active_pipelines", "running_pipelines", "failed_pipelines_24h")
 
-ACCEPTED: Final = Shape("execution_id", Key("pipeline_id", field="pipeline.id"), closed("status"), "started_at")
+ACCEPTED: Final = Shape("execution_id", Key("pipeline_id", source="pipeline.id"), closed("status"), "started_at")
 
 EXECUTION: Final = Shape(
     "id",
@@ -138,7 +138,7 @@ METRICS: Final = Shape(
 DETAILS: Final = Shape(
     "id",
     "execution_id",
-    Key("pipeline_name", field="pipeline.pipelineName"),
+    Key("pipeline_name", source="pipeline.pipelineName"),
     "started_at",
     optional("completed_at"),
     closed("status"),

@@ -1,9 +1,10 @@
 """The four ways to declare a field with a resolver; a root field cannot be declared without its permission."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar, cast
 
 import strawberry
+from strawberry.types.nodes import SelectedField, Selection
 
 from graphql_schema.permissions import Permission, needs
 from graphql_schema.problems import Changes
@@ -29,7 +30,21 @@ def subscription(permission: Permission, description: str) -> Callable[[F], F]:
     return cast("Callable[[F], F]", strawberry.subscription(description=description, metadata=needs(permission)))
 
 
-def computed(description: str, permission: Permission | None = None) -> Callable[[F], F]:
-    """A field of a type that takes work to answer; without a permission of its own it has its type's."""
+def computed(description: str, permission: Permission | None = None, shown: object | None = None) -> Callable[[F], F]:
+    """A field of a type that takes work to answer; without a permission of its own it has its type's.
+
+    `shown` is its type where the resolver is annotated with more, as one that answers at once or later.
+    """
     metadata: Mapping[object, object] | None = None if permission is None else needs(permission)
-    return cast("Callable[[F], F]", strawberry.field(description=description, metadata=metadata))
+    field = strawberry.field(description=description, metadata=metadata, graphql_type=shown)
+    return cast("Callable[[F], F]", field)
+
+
+def asks_for(info: strawberry.Info[Any, Any], names: Set[str]) -> bool:
+    """Whether the operation asks for one of these fields anywhere below the resolver's own."""
+    return any(_holds(selected, names) for field in info.selected_fields for selected in field.selections)
+
+
+def _holds(selection: Selection, names: Set[str]) -> bool:
+    named = isinstance(selection, SelectedField) and selection.name in names
+    return named or any(_holds(inner, names) for inner in selection.selections)

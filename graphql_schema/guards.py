@@ -8,6 +8,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
 from graphql_schema.context import Context
+from graphql_schema.documents import KnownDocuments
 from graphql_schema.limits import Limits, excess, weigh
 from graphql_schema.permissions import refusals
 
@@ -15,8 +16,9 @@ from graphql_schema.permissions import refusals
 class Guard(SchemaExtension):
     """Applies limits and permissions before validation: validating may be what an attack aims at."""
 
-    def __init__(self, limits: Limits, *, introspection: bool) -> None:
+    def __init__(self, limits: Limits, known: KnownDocuments, *, introspection: bool) -> None:
         self._limits = limits
+        self._known = known
         self._introspection = introspection
 
     def on_operation(self) -> Iterator[None]:
@@ -24,6 +26,11 @@ class Guard(SchemaExtension):
         self.execution_context.parse_options["max_tokens"] = self._limits.tokens
         if not self._introspection:
             self.execution_context.validation_rules += (NoSchemaIntrospectionCustomRule,)
+        yield
+
+    def on_parse(self) -> Iterator[None]:
+        """Take a known document as it is."""
+        self.execution_context.graphql_document = self._known.document(self.execution_context.query)
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -37,8 +44,12 @@ class Guard(SchemaExtension):
         problem = excess(weigh(document, running.variables or {}), self._limits)
         if problem is not None:
             running.pre_execution_errors = [GraphQLError(problem.message, original_error=problem)]
+        elif self._known.may_run(running.query, context.role):
+            running.pre_execution_errors = []
         else:
             running.pre_execution_errors = refusals(running.schema, document, context.role) or None
         if running.operation_type is OperationType.SUBSCRIPTION:
             context.become_stream()
         yield
+        if not running.pre_execution_errors:
+            self._known.keep(running.query, document, context.role)

@@ -15,6 +15,7 @@ from strawberry.types import ExecutionResult
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
+from graphql_schema.documents import KnownDocuments
 from graphql_schema.executions.mutations import ExecutionMutations
 from graphql_schema.executions.queries import ExecutionQueries
 from graphql_schema.executions.subscriptions import ExecutionSubscriptions
@@ -76,7 +77,7 @@ class OperationSchema(Schema):
 
     def __init__(self, options: Options, **parts: Any) -> None:
         self.options = options
-        guard = partial(Guard, options.limits, introspection=options.introspection)
+        guard = partial(Guard, options.limits, KnownDocuments(), introspection=options.introspection)
         config = StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not options.introspection)
         super().__init__(config=config, extensions=[guard], **parts)
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -107,7 +108,7 @@ class Document(TypeDecorator[T], Generic[T]):
         """Whether SQLAlchemy sends `None` through `process_bind_param` instead of leaving the column out."""
         return self.empty_is_none
 
-    @property
+    @cached_property
     def _adapter(self) -> TypeAdapter[T]:
         return adapter_of(self.model)
 

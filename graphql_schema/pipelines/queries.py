@@ -6,10 +6,10 @@ from typing import Annotated, TypeAlias
 import strawberry
 
 from graphql_schema.context import Info
-from graphql_schema.fields import query
+from graphql_schema.fields import asks_for, query
 from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
-from graphql_schema.pipelines.types import Pipeline, PipelineSummary
+from graphql_schema.pipelines.types import Pipeline, PipelineSummary, recents
 from graphql_schema.plans import Plan
 from graphql_schema.scalars import Json
 from models.errors import NotFound
@@ -21,6 +21,9 @@ from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
 from runtime.pipelines.definition import PipelineDefinition
 from runtime.transforms._contract import TRANSFORMS
+
+RECENT = frozenset({"lastExecution", "successRate7d", "avgExecutionTimeMinutes"})
+"""Fields that a list reads beforehand: waiting for them pipeline by pipeline would take longer than reading them."""
 
 Reference: TypeAlias = Annotated[str, strawberry.argument(description="An id or a name.")]
 
@@ -73,12 +76,14 @@ class PipelineQueries:
         wanted = (filter or PipelineFilter()).wanted()
         async with info.context.reading() as session:
             found = await listing.page(session, wanted, Window(first, after))
+            read = await recents(session, [row.id for row in found.rows]) if asks_for(info, RECENT) else []
+        known = dict(zip([row.id for row in found.rows], read, strict=False))
 
         async def count(info: Info) -> int:
             async with info.context.reading() as session:
                 return await listing.total(session, wanted)
 
-        return connection(found, Pipeline.of, count)
+        return connection(found, lambda row: Pipeline.of(row, known.get(row.id)), count)
 
     @query(Permission.SIGNED_IN, "The pipeline of that id or name.")
     async def pipeline(self, info: Info, reference: Reference) -> Pipeline:

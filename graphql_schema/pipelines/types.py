@@ -1,6 +1,9 @@
 """What a pipeline shows: its definition and versions, its steps, and how it did lately."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import strawberry
@@ -15,7 +18,7 @@ from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
 from graphql_schema.scalars import Json, Long
 from models.errors import NotFound
-from models.executions import ExecutionStatus, ExecutionType
+from models.executions import ExecutionStatus, ExecutionType, PipelineExecution
 from models.fields import JsonObject, parse
 from models.pipelines import DataPipeline, PipelineType
 from models.pipelines import PipelineStep as StepRow
@@ -25,6 +28,8 @@ from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
 from runtime.pipelines.difference import Change, ChangeKind
+
+A = TypeVar("A")
 
 strawberry.enum(PipelineType, description="What a pipeline does.")
 strawberry.enum(ChangeKind, description="What happened to a key of a definition.")
@@ -148,6 +153,7 @@ class Pipeline(Node):
     """A row of `data_pipelines`."""
 
     row: strawberry.Private[DataPipeline]
+    recent: strawberry.Private["Recent | None"]
     pipeline_name: str = strawberry.field(description="Its name, unique among pipelines.")
     pipeline_type: PipelineType = strawberry.field(description="What it does.")
     description: str | None = strawberry.field(description="What it is for.")
@@ -161,11 +167,12 @@ class Pipeline(Node):
     updated_at: datetime = strawberry.field(description="When it was changed last.")
 
     @classmethod
-    def of(cls, row: DataPipeline) -> "Pipeline":
-        """Show a row."""
+    def of(cls, row: DataPipeline, recent: "Recent | None" = None) -> "Pipeline":
+        """Show a row; with what was read of it for a list, no field of that waits."""
         return cls(
             id=strawberry.ID(str(row.id)),
             row=row,
+            recent=recent,
             pipeline_name=row.pipeline_name,
             pipeline_type=row.pipeline_type,
             description=row.description,
@@ -229,18 +236,26 @@ class Pipeline(Node):
         async with info.context.reading() as session:
             return await listing.total_versions(session, self.row.id)
 
-    @computed("The execution that was accepted last.")
-    async def last_execution(self, info: Info) -> Execution | None:
-        row = await info.context.load(listing.last_executions, self.row.id)
-        return None if row is None else Execution.of(row)
+    @computed("The execution that was accepted last.", shown=Execution | None)
+    def last_execution(self, info: Info) -> Execution | Awaitable[Execution | None] | None:
+        return self._recently(info, lambda recent: None if recent.last is None else Execution.of(recent.last))
 
-    @computed("The share of the executions ended in the last 7 days that completed, 0-100; 0 without any.")
-    async def success_rate_7d(self, info: Info) -> float:
-        return (await info.context.load(listing.figures, self.row.id)).success_rate
+    @computed("The share of the executions of the last 7 days that completed, 0-100; 0 without any.", shown=float)
+    def success_rate_7d(self, info: Info) -> float | Awaitable[float]:
+        return self._recently(info, lambda recent: recent.figures.success_rate)
 
-    @computed("The mean duration of the executions completed in the last 7 days, in minutes; 0 without any.")
-    async def avg_execution_time_minutes(self, info: Info) -> float:
-        return (await info.context.load(listing.figures, self.row.id)).average_minutes
+    @computed("The mean duration of those of the last 7 days that completed, in minutes; 0 without any.", shown=float)
+    def avg_execution_time_minutes(self, info: Info) -> float | Awaitable[float]:
+        return self._recently(info, lambda recent: recent.figures.average_minutes)
+
+    def _recently(self, info: Info, of: Callable[["Recent"], A]) -> A | Awaitable[A]:
+        if self.recent is not None:
+            return of(self.recent)
+
+        async def later() -> A:
+            return of(await info.context.load(recents, self.row.id))
+
+        return later()
 
     @computed("Its executions, those accepted last first.")
     async def executions(
@@ -274,6 +289,20 @@ class Pipeline(Node):
             avg_duration_minutes=found.average_minutes,
             total_records_processed=Long(found.records),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What lists show of a pipeline's executions."""
+
+    figures: listing.Figures
+    last: PipelineExecution | None
+
+
+async def recents(session: AsyncSession, ids: list[UUID]) -> list[Recent]:
+    """A batch for `Context.load`: two statements for any number of pipelines."""
+    figures, last = await listing.figures(session, ids), await listing.last_executions(session, ids)
+    return [Recent(*found) for found in zip(figures, last, strict=True)]
 
 
 async def pipelines_by_id(session: AsyncSession, ids: list[UUID]) -> list[DataPipeline | None]:
