@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated, TypeAlias
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from graphql_schema.context import Info
 from graphql_schema.fields import asks_for, query
@@ -24,6 +25,9 @@ from runtime.transforms._contract import TRANSFORMS
 
 RECENT = frozenset({"lastExecution", "successRate7d", "avgExecutionTimeMinutes"})
 """Fields that a list reads beforehand: waiting for them pipeline by pipeline would take longer than reading them."""
+
+DOCUMENTS = frozenset(to_camel_case(name) for name in listing.DOCUMENTS)
+"""Fields that are read only when asked for: decoding them takes as long as all others together."""
 
 Reference: TypeAlias = Annotated[str, strawberry.argument(description="An id or a name.")]
 
@@ -75,7 +79,8 @@ class PipelineQueries:
     ) -> Connection[Pipeline]:
         wanted = (filter or PipelineFilter()).wanted()
         async with info.context.reading() as session:
-            found = await listing.page(session, wanted, Window(first, after))
+            bare = not asks_for(info, DOCUMENTS)
+            found = await listing.page(session, wanted, Window(first, after), bare=bare)
             read = await recents(session, [row.id for row in found.rows]) if asks_for(info, RECENT) else []
         known = dict(zip([row.id for row in found.rows], read, strict=False))
 

@@ -22,6 +22,20 @@ BY_NAME = Order((col(DataPipeline.pipeline_name),))
 NEWEST_FIRST = Order((col(PipelineVersion.version),), descending=True)
 
 
+DOCUMENTS = (
+    "source_config",
+    "destination_config",
+    "transformation_config",
+    "schedule_config",
+    "retry_policy",
+    "quality_checks",
+    "alert_config",
+)
+"""The columns of a pipeline that project its document."""
+
+_BARE = [defer(getattr(DataPipeline, name), raiseload=True) for name in DOCUMENTS]
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineFilter:
     """Which pipelines are wanted; None asks for all. `tags` must all be there; `search` looks into name and text."""
@@ -54,9 +68,11 @@ class Summary:
     failed_24h: int
 
 
-async def page(session: AsyncSession, wanted: PipelineFilter, window: Window) -> Page[DataPipeline]:
-    """One page of the pipelines that are not archived, in the order of their names."""
-    return await fetch(session, _filtered(wanted), BY_NAME, window)
+async def page(
+    session: AsyncSession, wanted: PipelineFilter, window: Window, *, bare: bool = False
+) -> Page[DataPipeline]:
+    """One page of the pipelines that are not archived, in the order of their names; `bare` without their documents."""
+    return await fetch(session, _filtered(wanted).options(*(_BARE if bare else ())), BY_NAME, window)
 
 
 async def total(session: AsyncSession, wanted: PipelineFilter) -> int:

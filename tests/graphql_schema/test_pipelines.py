@@ -271,3 +271,13 @@ async def test_a_preview_asks_for_one_thing_and_checks_it_first(api: Api) -> Non
     wrong = await api.ask(PREVIEW, {"input": {"definition": {**simple(), "pipeline_typ": 1}}})
     assert wrong["path"] == "pipeline_typ"
     assert (await api.ask(PREVIEW, {"input": {"id": "nothing"}}))["__typename"] == "NotFoundError"
+
+
+@pytest.mark.parametrize(
+    "selection", ["nodes { sourceConfig }", "edges { node { ...wide } }", "nodes { ... on Pipeline { alertConfig } }"]
+)
+async def test_a_list_reads_documents_when_they_are_asked_for(api: Api, selection: str) -> None:
+    await created(api)
+    wide = "fragment wide on Pipeline { scheduleConfig retryPolicy }" if "wide" in selection else ""
+    page = await api.ask(f"{{ pipelines {{ {selection} }} }} {wide}")
+    assert page
