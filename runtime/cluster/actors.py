@@ -94,7 +94,7 @@ class ExecutionSupervisor:
             log.warning("execution %s was taken over", taken.holding.execution_id)
         finally:
             heart.cancel()
-            await supervisor.cleared()
+            await supervisor.crew.cleared()
 
     async def _beat(self, supervisor: Supervisor, holding: Holding) -> None:
         """Renew the lease and hear of cancels; ends when the execution is no longer ours."""

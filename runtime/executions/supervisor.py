@@ -8,27 +8,24 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import assert_never
 
-from models.errors import Cancelled
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.fields import JsonObject
 from models.pipelines import RetryClass
 from runtime.executions import decide as decisions
+from runtime.executions.crew import Crew
 from runtime.executions.decide import Decision, after_failure, decide
 from runtime.executions.endings import ending_of, error_details, without_effects
 from runtime.executions.entries import ENDINGS, disabled_entries, entries_of, failure_of, summary_of
-from runtime.executions.executor import Executor, Refs, TaskResult, run_program
+from runtime.executions.executor import Executor, TaskResult
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
 from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
 from runtime.executions.state import BackingOff, Failure, Running, Skipped, Stopped, Succeeded, TaskState, Waiting
 from runtime.pipelines.plan import Plan
 
 TICK_SECONDS = 1.0
-STOP_SECONDS = 1.0
-PARALLEL_PARTITIONS = 2
 
 Clock = Callable[[], datetime]
 
@@ -54,13 +51,10 @@ class Supervisor:
 
     def __init__(self, assignment: Assignment, executor: Executor, journal: Journal, clock: Clock = utc_now) -> None:
         self.assignment = assignment
-        self.executor = executor
+        self.crew = Crew(executor, self._arrived, self._progress)
         self.journal = journal
         self.clock = clock
         self.states: dict[str, TaskState] = {task.name: Waiting() for task in assignment.plan.tasks}
-        self._outputs: dict[str, Refs] = {}
-        self._running: dict[str, asyncio.Task[TaskResult]] = {}
-        self._stopping: set[asyncio.Task[TaskResult]] = set()
         self._news = asyncio.Event()
         self._cancelling = False
         self._chance = random.Random(assignment.context.execution_id.int)
@@ -72,12 +66,12 @@ class Supervisor:
 
     async def supervise(self) -> Ending:
         """Run to the end; raises `journal.Fenced` when another supervisor has taken over."""
-        now = self.clock()
-        self.journal.record(Entry(EventKind.EXECUTION_STARTED, now), *disabled_entries(self.assignment.plan, now))
+        assignment, now = self.assignment, self.clock()
+        self.journal.record(Entry(EventKind.EXECUTION_STARTED, now), *disabled_entries(assignment.plan, now))
         writer = asyncio.create_task(self._write())
         try:
             while True:
-                due = self._due()
+                due = decide(assignment.plan, self.states, self.clock(), cancelling=self._cancelling)
                 ending = next(filter(None, [self._perform(decision) for decision in due]), None)
                 if ending is not None:
                     return await self._finish(*ending, writer)
@@ -85,15 +79,7 @@ class Supervisor:
                     await self._wait(due, writer)
         finally:
             writer.cancel()
-            await self._abandon()
-
-    async def cleared(self) -> None:
-        """Wait until all that was stopped has cleared its staging, which an ending does not wait for."""
-        if self._stopping:
-            await asyncio.wait(self._stopping)
-
-    def _due(self) -> list[Decision]:
-        return decide(self.assignment.plan, self.states, self.clock(), cancelling=self._cancelling)
+            await self.crew.abandon()
 
     def _perform(self, decision: Decision) -> "tuple[ExecutionState, Failure | None, int] | None":
         match decision:
@@ -102,7 +88,7 @@ class Supervisor:
             case decisions.Skip(task=task, reason=reason):
                 self._settle(task, Skipped(reason))
             case decisions.Stop(task=task):
-                self._stop_task(task)
+                self.crew.stop(task)
                 self._settle(task, Stopped(self._attempt(task)))
             case decisions.TimeOut(task=task, minutes=minutes):
                 self._time_out(task, minutes)
@@ -127,39 +113,24 @@ class Supervisor:
             lower=assignment.lower.get(program.extract_step or ""),
             cursors=self._cursors(name),
         )
-        inputs = {task: self._outputs[task] for task in program.inputs}
         self.states[name] = Running(attempt, now)
         for member in program.members:
             row = StepRow(member.name, StepState.RUNNING, attempt, now)
             self.journal.record(Entry(EventKind.STEP_STARTED, now, {"attempt": attempt}, row))
-        task = asyncio.create_task(self._run(name, request, inputs), name=name)
-        self._running[name] = task
-        task.add_done_callback(lambda done: self._arrived(name, attempt, done))
+        self.crew.start(request, attempt)
 
-    async def _run(self, name: str, request: TaskRequest, inputs: Mapping[str, Refs]) -> TaskResult:
-        """Run a task, once an attempt that was stopped has cleared the staging that both use."""
-        stopped = [task for task in self._stopping if task.get_name() == name]
-        if stopped:
-            await asyncio.wait(stopped)
-        on_progress = partial(self._progress, name)
-        return await run_program(self.executor, request, inputs, on_progress, parallel=PARALLEL_PARTITIONS)
-
-    def _arrived(self, name: str, attempt: int, done: "asyncio.Task[TaskResult]") -> None:
-        """Take a finished task's result into the states, unless it was told to stop meanwhile."""
-        if self._running.get(name) is not done:
-            self._stopping.discard(done)
-            if not done.cancelled():
-                done.exception()
-            return
-        del self._running[name]
+    def _arrived(self, name: str, attempt: int, result: TaskResult | BaseException) -> None:
         self._news.set()
-        error = Cancelled("the task was cancelled") if done.cancelled() else done.exception()
-        if error is None:
-            self._outputs[name] = done.result().blocks
-            self._settle(name, Succeeded(attempt, done.result().report))
-            self._release(name)
+        if isinstance(result, BaseException):
+            self._failed(name, attempt, failure_of(result, self.assignment.programs[name]))
             return
-        self._failed(name, attempt, failure_of(error, self.assignment.programs[name]))
+        self._settle(name, Succeeded(attempt, result.report))
+        open_tasks = [
+            task
+            for task in self.assignment.plan.tasks
+            if isinstance(self.states[task.name], Waiting | Running | BackingOff)
+        ]
+        self.crew.keep(source for task in open_tasks for source in task.inputs)
 
     def _failed(self, name: str, attempt: int, failure: Failure) -> None:
         plan = self.assignment.plan
@@ -172,20 +143,9 @@ class Supervisor:
         self.states[name] = state
         self.journal.record(*entries_of(program, state, since, now))
 
-    def _release(self, name: str) -> None:
-        """Let go of outputs that nothing waits for any more."""
-        waiting = {
-            source
-            for task in self.assignment.plan.tasks
-            if isinstance(self.states[task.name], Waiting | Running | BackingOff)
-            for source in task.inputs
-        }
-        for output in [output for output in self._outputs if output not in waiting]:
-            del self._outputs[output]
-
     def _time_out(self, name: str, minutes: int) -> None:
         attempt = self._attempt(name)
-        self._stop_task(name)
+        self.crew.stop(name)
         failure = Failure(
             error_type="timeout",
             message=f"the step took longer than its {minutes} minutes",
@@ -194,11 +154,6 @@ class Supervisor:
             retry_class=RetryClass.TIMEOUT,
         )
         self._failed(name, attempt, failure)
-
-    def _stop_task(self, name: str) -> None:
-        task = self._running.pop(name)
-        self._stopping.add(task)
-        task.cancel()
 
     def _attempt(self, name: str) -> int:
         state = self.states[name]
@@ -238,7 +193,7 @@ class Supervisor:
     async def _finish(
         self, state: ExecutionState, failure: Failure | None, attempts: int, writer: "asyncio.Task[None]"
     ) -> Ending:
-        await self._abandon()
+        await self.crew.abandon()
         self.journal.close()
         await writer
         error = None if failure is None else error_details(failure, attempts)
@@ -248,10 +203,3 @@ class Supervisor:
             ending = without_effects(ending)
         await self.journal.finish(ending, Entry(ENDINGS[state], ending.at, summary_of(ending)))
         return ending
-
-    async def _abandon(self) -> None:
-        """Stop whatever still runs, and give it a moment to clear its staging."""
-        for name in list(self._running):
-            self._stop_task(name)
-        if self._stopping:
-            await asyncio.wait(self._stopping, timeout=STOP_SECONDS)

@@ -23,7 +23,7 @@ MANY_METHODS: Final[Mapping[str, int]] = {
     "runtime.connectors._files.FileSource": 19,
     "runtime.connectors._http_client.HttpClient": 13,
     "runtime.connectors.http.HttpSource": 16,
-    "runtime.executions.supervisor.Supervisor": 19,
+    "runtime.executions.supervisor.Supervisor": 15,
     "runtime.transforms._inference.Inference": 14,
 }
 """Classes with more methods than a new one may have, and how many: the number may fall, never rise."""
