@@ -31,8 +31,8 @@ class SpecialValues(StrEnum):
 class PostgresConfig(StrictModel):
     """Where the server is, who signs in, and how long things may take.
 
-    `host` is a name, an address, or the folder of a Unix socket. With `url` the parts are left out, but `password`
-    may be given beside it. `schema` is where tables are looked for and made.
+    `host` is a name, an address, or the folder of a Unix socket. With `url` the parts are left out, but `user` and
+    `password` may be given beside it, and go before its own. `schema` is where tables are looked for and made.
     """
 
     url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
@@ -58,7 +58,7 @@ class PostgresConfig(StrictModel):
             if self.host is None or self.database is None:
                 raise ValueError("give `url`, or `host` and `database`")
             return self
-        beside = [name for name in ("host", "port", "database", "user") if getattr(self, name) is not None]
+        beside = [name for name in ("host", "port", "database") if getattr(self, name) is not None]
         if beside:
             raise ValueError(f"`url` says it all; leave out {', '.join(beside)}")
         _parts_of(self.url.get_secret_value())

@@ -31,7 +31,7 @@ _DIRECT: Final[Mapping[str, frozenset[str]]] = {
     "integer": _NUMBERS | TEXTS,
     "decimal": _NUMBERS | TEXTS,
     "float": INTEGERS | {"float4", "float8"} | TEXTS,
-    "text": TEXTS | {"json", "jsonb"},
+    "text": TEXTS | {"json", "jsonb", "uuid"},
     "bytea": frozenset({"bytea"}),
     "date": _MOMENTS | {"date"} | TEXTS,
     "time": TEXTS | {"time"},
@@ -151,7 +151,7 @@ def _column(values: pa.Array, plan: ColumnPlan, must: bool) -> pa.Array:
         f"column {plan.name}: {sample} does not fit into {plan.wire.sql}",
         hint="make the table's column wider, or cast, round or filter the value in a step before",
         path=plan.name,
-        code="overflow",
+        code="bad_value" if wanted == pa.uuid() else "overflow",
     )
 
 
@@ -169,6 +169,8 @@ def _cast(values: pa.Array, wanted: pa.DataType, plan: ColumnPlan) -> pa.Array:
     if wanted == pa.string():
         return _text(values)
     if wanted == pa.uuid():
+        if family(given) == "text":
+            return _uuids(_text(values))
         return pa.ExtensionArray.from_storage(pa.uuid(), values.cast(pa.binary(16)))
     if pa.types.is_list(wanted):
         return _cast_list(values, wanted, plan)
@@ -200,6 +202,21 @@ def _text(values: pa.Array) -> pa.Array:
         return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
     stored = values.storage if isinstance(values, pa.ExtensionArray) else values
     return stored.cast(pa.string())
+
+
+def _uuids(texts: pa.Array) -> pa.Array:
+    """UUIDs from their text, with or without hyphens; raises ArrowInvalid for text that is none."""
+    plain = pc.replace_substring(texts, "-", "").fill_null("0" * 32)
+    digits = "".join(plain.to_pylist())
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError as error:
+        raise pa.ArrowInvalid(str(error)) from None
+    if len(data) != 16 * len(plain) or not pc.all(pc.equal(pc.binary_length(plain), 32), min_count=0).as_py():
+        raise pa.ArrowInvalid("not 32 hexadecimal digits")
+    valid = None if not texts.null_count else pc.invert(texts.is_null()).buffers()[1]
+    stored = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(plain), [valid, pa.py_buffer(data)])
+    return pa.ExtensionArray.from_storage(pa.uuid(), stored)
 
 
 def _interval(values: pa.Array) -> pa.Array:

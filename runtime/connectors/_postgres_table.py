@@ -10,7 +10,7 @@ from runtime.connectors._postgres_session import Session
 from runtime.connectors._postgres_types import ColumnType
 
 _SQL: Final = """
-SELECT c.oid::int8 AS oid, c.relkind::text AS kind, pg_get_userbyid(c.relowner) = current_user AS is_own,
+SELECT c.oid::int8 AS oid, c.relkind::text AS kind,
   (SELECT json_agg(json_build_object(
       'name', a.attname, 'sql', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
       'has_default', a.atthasdef, 'generated', a.attgenerated <> '', 'identity', a.attidentity,
@@ -76,7 +76,6 @@ class Table:
     name: TableName
     oid: int | None = None
     kind: str = "r"
-    is_own: bool = True
     columns: tuple[TableColumn, ...] = ()
     indexes: tuple[Index, ...] = ()
     partition_strategy: str | None = None
@@ -107,7 +106,6 @@ def inspect(session: Session, name: TableName) -> Table:
         name,
         row["oid"],
         row["kind"],
-        row["is_own"],
         tuple(_column(one) for one in orjson.loads(row["columns"] or b"[]")),
         tuple(_index(one) for one in orjson.loads(row["indexes"] or b"[]")),
         _STRATEGIES.get(partitioning.get("strategy", "")),
