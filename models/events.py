@@ -33,8 +33,8 @@ class EventKind(StrEnum):
 class ExecutionEvent(Table, table=True):
     """Something that happened in an execution; never changed, dropped with its day.
 
-    `seq` is gapless within the execution. Across executions, read `(transaction_id, position)` after a cursor and
-    below `wedsync.event_horizon()`: what commits later always comes later, so that such a cursor skips nothing.
+    `seq` is gapless within the execution; `position` orders events across executions, and is taken after the lock on
+    this table, which is how `runtime.executions.events` knows up to which position nothing is still to commit.
     No foreign key ties it to its execution: it would be checked for every event, and days are dropped whole.
     """
 
@@ -43,7 +43,6 @@ class ExecutionEvent(Table, table=True):
         one_of("kind", EventKind),
         Index("idx_execution_events_execution", "execution_id", "seq"),
         Index("idx_execution_events_position", "position"),
-        Index("idx_execution_events_committed", "transaction_id", "position"),
         {"postgresql_partition_by": "RANGE (recorded_at)"},
     )
 
@@ -60,12 +59,6 @@ class ExecutionEvent(Table, table=True):
         nullable=False,
         sa_type=BigInteger,
         sa_column_kwargs=server("nextval('wedsync.execution_event_position')"),
-    )
-    transaction_id: int = Field(
-        default=None,
-        nullable=False,
-        sa_type=BigInteger,
-        sa_column_kwargs=server("(pg_current_xact_id()::text)::bigint"),
     )
     kind: EventKind = Field(sa_type=Choice(EventKind))
     step_name: str | None = Field(default=None, sa_type=Text)

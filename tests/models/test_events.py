@@ -1,6 +1,6 @@
-"""Execution events: their partitions come and go by day, and a cursor over all of them skips nothing."""
+"""Execution events: their partitions come and go by day."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -9,11 +9,6 @@ from tests.models.conftest import Migrated
 from tests.models.people import ENGINEER, RUNTIME
 
 EVENT = "INSERT INTO execution_events (execution_id, seq, kind, recorded_at) VALUES ($1, $2, 'step_started', {moment})"
-AFTER = """
-    SELECT transaction_id, position, execution_id FROM execution_events
-    WHERE (transaction_id, position) > ($1, $2) AND transaction_id < wedsync.event_horizon()
-    ORDER BY transaction_id, position
-"""
 
 
 async def partitions(database: Migrated) -> list[str]:
@@ -76,40 +71,3 @@ async def test_people_may_not_drop_partitions(migrated: Migrated) -> None:
     async with migrated.acting(ENGINEER) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetchval("SELECT wedsync.drop_event_partitions(1)")
-
-
-async def read(database: Migrated, cursor: tuple[int, int]) -> tuple[list[UUID], tuple[int, int]]:
-    """The executions of the events after a cursor, and the cursor after them."""
-    async with database.acting(RUNTIME) as connection:
-        rows = await connection.fetch(AFTER, *cursor)
-    after = (rows[-1]["transaction_id"], rows[-1]["position"]) if rows else cursor
-    return [row["execution_id"] for row in rows], after
-
-
-async def test_an_event_committed_late_is_not_skipped_by_a_cursor(migrated: Migrated) -> None:
-    early, late = uuid4(), uuid4()
-    async with migrated.acting(RUNTIME) as slow:
-        await slow.execute(EVENT.format(moment="now()"), early, 1)
-        async with migrated.acting(RUNTIME) as quick:
-            await quick.execute(EVENT.format(moment="now()"), late, 1)
-        seen, cursor = await read(migrated, (0, 0))
-        assert seen == []
-    seen, cursor = await read(migrated, cursor)
-    assert seen == [early, late]
-    assert (await read(migrated, cursor))[0] == []
-
-
-async def test_an_event_numbered_first_but_written_in_a_later_transaction_is_not_skipped(migrated: Migrated) -> None:
-    first, second = uuid4(), uuid4()
-    async with migrated.as_owner() as connection:
-        # A sequence's first number is written to the log, which would give the slow transaction its id too early.
-        await connection.fetchval("SELECT nextval('wedsync.execution_event_position')")
-    number = "INSERT INTO execution_events (execution_id, seq, kind, position) VALUES ($1, 1, 'step_started', $2)"
-    async with migrated.acting(RUNTIME) as slow:
-        position = await slow.fetchval("SELECT nextval('wedsync.execution_event_position')")
-        async with migrated.acting(RUNTIME) as quick:
-            await quick.execute(EVENT.format(moment="now()"), second, 1)
-        seen, cursor = await read(migrated, (0, 0))
-        assert seen == [second]
-        await slow.execute(number, first, position)
-    assert (await read(migrated, cursor))[0] == [first]

@@ -4,7 +4,6 @@ CREATE SEQUENCE wedsync.execution_event_position AS bigint CACHE 1;
 -- No foreign key to executions: it would be checked for each event, and old days are dropped whole.
 CREATE TABLE execution_events (
     position BIGINT NOT NULL DEFAULT nextval('wedsync.execution_event_position'),
-    transaction_id BIGINT NOT NULL DEFAULT (pg_current_xact_id()::text)::bigint,
     execution_id UUID NOT NULL,
     seq BIGINT NOT NULL,
     recorded_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
@@ -23,14 +22,6 @@ CREATE TABLE execution_events (
 
 CREATE INDEX idx_execution_events_execution ON execution_events (execution_id, seq);
 CREATE INDEX idx_execution_events_position ON execution_events (position);
-CREATE INDEX idx_execution_events_committed ON execution_events (transaction_id, position);
-
--- The transaction below which every event is committed or never will be.
-CREATE FUNCTION wedsync.event_horizon() RETURNS bigint
-LANGUAGE sql STABLE SET search_path = ''
-AS $$
-    SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint
-$$;
 
 -- Partitions live beside the functions, out of reach of default privileges on public; only the owner touches them.
 CREATE FUNCTION wedsync.close_event_partition(child regclass) RETURNS void

@@ -213,7 +213,6 @@ GRANT USAGE ON SCHEMA wedsync TO authenticated, wedsync_runtime;
 GRANT USAGE ON SEQUENCE wedsync.execution_event_position TO authenticated, wedsync_runtime;
 GRANT EXECUTE ON FUNCTION
     wedsync.ensure_user(uuid, text),
-    wedsync.event_horizon(),
     wedsync.verify_audit(),
     wedsync.stamp_update()
 TO authenticated, wedsync_runtime;
