@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.output import AsJson, print_json, say
-from api.client.signing import TOKEN_HOURS, signed
+from api.signing import TOKEN_HOURS, signed
 from models.access import Role
 from models.migrations.run import HEAD_REVISION
 from models.migrations.run import migrate as bring_up_to_date

@@ -1,13 +1,14 @@
 """Runs a server in the foreground: starts its parts, says where it is, watches over them, stops them."""
 
 import asyncio
+import importlib
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from types import ModuleType
 
-from api.cli.demonstration import prepared
-from api.cli.output import say
-from api.client.signing import signed
+from api.cli.output import print_json, say
+from api.signing import signed
 from models.access import Role
 from runtime.embedded.processes import Child
 from runtime.embedded.stack import Stack
@@ -16,7 +17,7 @@ from runtime.settings import Settings
 CHECK_SECONDS = 0.5
 
 
-def serve(api: Child, port: int | None, *, demo: bool) -> None:
+def serve(api: Child, port: int | None, *, demo: bool, as_json: bool) -> None:
     """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part ends by itself."""
     try:
         settings = Settings.load()
@@ -26,23 +27,24 @@ def serve(api: Child, port: int | None, *, demo: bool) -> None:
     except BaseException:
         api.stop()
         raise
-    asyncio.run(_serve(stack, demo=demo))
+    telling: Telling = MachineTelling() if as_json else Telling()
+    asyncio.run(_serve(stack, telling, demo=demo))
 
 
-async def _serve(stack: Stack, *, demo: bool) -> None:
+async def _serve(stack: Stack, telling: "Telling", *, demo: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    say(f"starting in {stack.home.path} …", "dim")
-    working = asyncio.create_task(_work(stack, demo=demo))
+    telling.begins(stack)
+    working = asyncio.create_task(_work(stack, telling, demo=demo))
     waiting = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
         if not working.done():
-            say("stopping …", "dim")
+            telling.stops()
             working.cancel()
         result = (await asyncio.gather(working, return_exceptions=True))[0]
         await asyncio.to_thread(stack.stop)
@@ -50,21 +52,25 @@ async def _serve(stack: Stack, *, demo: bool) -> None:
         raise result
 
 
-async def _work(stack: Stack, *, demo: bool) -> None:
+async def _work(stack: Stack, telling: "Telling", *, demo: bool) -> None:
     """Start, tell, load the demo where it is wanted, and watch over the parts for as long as they run."""
     await stack.start()
-    say(f"\n  {link(stack)}\n")
-    say("The API is up. What you submit now runs as soon as Ray has started; stop everything with Ctrl-C.", "dim")
+    telling.answers(stack)
     async with AsyncExitStack() as exits:
         watching = asyncio.create_task(_watch(stack))
         exits.callback(watching.cancel)
-        demonstration = await exits.enter_async_context(prepared(stack)) if demo else None
+        demonstration = await exits.enter_async_context(_demonstration().prepared(stack)) if demo else None
         await _unless(watching, stack.runtime_ready())
-        say("The runtime is up: executions run.", "dim")
+        telling.runs()
         if demonstration is not None:
             await _unless(watching, demonstration.define())
-            say(f"The demo is loaded: {', '.join(demonstration.pipelines)}. `wedsync run NAME --watch` runs one.")
+            telling.loaded(demonstration.pipelines)
         await watching
+
+
+def _demonstration() -> ModuleType:
+    """The demo, imported by whoever wants it alone: it takes as long as the rest."""
+    return importlib.import_module("api.cli.demonstration")
 
 
 async def _unless(watching: "asyncio.Task[None]", work: Coroutine[object, object, None]) -> None:
@@ -84,6 +90,55 @@ async def _watch(stack: Stack) -> None:
     while True:
         stack.check()
         await asyncio.sleep(CHECK_SECONDS)
+
+
+class Telling:
+    """What a person is told on the way."""
+
+    def begins(self, stack: Stack) -> None:
+        """The parts are being started."""
+        say(f"starting in {stack.home.path} …", "dim")
+
+    def answers(self, stack: Stack) -> None:
+        """The API answers; Ray is still starting."""
+        say(f"\n  {link(stack)}\n")
+        say("The API is up. What you submit now runs as soon as Ray has started; stop everything with Ctrl-C.", "dim")
+
+    def runs(self) -> None:
+        """Executions run."""
+        say("The runtime is up: executions run.", "dim")
+
+    def loaded(self, pipelines: list[str]) -> None:
+        """The demo's pipelines are saved."""
+        say(f"The demo is loaded: {', '.join(pipelines)}. `wedsync run NAME --watch` runs one.")
+
+    def stops(self) -> None:
+        """The parts are being stopped."""
+        say("stopping …", "dim")
+
+
+class MachineTelling(Telling):
+    """The same for machines: a line of JSON each."""
+
+    def begins(self, stack: Stack) -> None:
+        """The parts are being started."""
+        print_json({"stage": "starting", "home": str(stack.home.path), "logs": str(stack.home.logs)})
+
+    def answers(self, stack: Stack) -> None:
+        """The API answers; Ray is still starting."""
+        print_json({"stage": "ready", "url": stack.addresses.api_url, "link": link(stack)})
+
+    def runs(self) -> None:
+        """Executions run."""
+        print_json({"stage": "running"})
+
+    def loaded(self, pipelines: list[str]) -> None:
+        """The demo's pipelines are saved."""
+        print_json({"stage": "loaded", "pipelines": list(pipelines)})
+
+    def stops(self) -> None:
+        """The parts are being stopped."""
+        print_json({"stage": "stopping"})
 
 
 def link(stack: Stack) -> str:

@@ -11,6 +11,7 @@ from runtime.embedded.processes import early_api
 def up(
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Where to listen; 0 takes a free port.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Load the demo wedding platform and its pipelines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for machines at each stage.")] = False,
 ) -> None:
     """Start everything and stay until Ctrl-C.
 
@@ -18,4 +19,4 @@ def up(
     REDIS_URL and RAY_ADDRESS replace each by another. Prints a link that signs you in.
     """
     api = early_api()
-    importlib.import_module("api.cli.serving").serve(api, port, demo=demo)
+    importlib.import_module("api.cli.serving").serve(api, port, demo=demo, as_json=as_json)

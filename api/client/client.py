@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
-from api.client.signing import signed
 from api.client.transport import Transport
 from api.client.values import Event, Execution, ExecutionSummary, Log, PlanText, Value
+from api.signing import signed
 from models.access import Role
 from models.errors import Exhausted, Unavailable
 from models.fields import Json, JsonObject
@@ -20,6 +20,7 @@ from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
 PAGE: Final = 100
+CUT: Final = "stream_cut"
 RECONNECTS: Final = 40
 RECONNECT_SECONDS: Final = 0.5
 
@@ -148,7 +149,7 @@ class Client:
     async def events(self, reference: UUID | str, after: str | None = None) -> AsyncIterator[Event]:
         """What happens in an execution up to its end, from the first event or a cursor on, without gap or repeat.
 
-        A connection that is lost is made again for up to 20 s.
+        A stream that is cut is followed again; a server that is away is waited for up to 20 s, once it was there.
         """
         cursor, failures = after, 0
         while True:
@@ -158,11 +159,15 @@ class Client:
                     cursor, failures = event.cursor, 0
                     yield event
                 return
-            except (Unavailable, Exhausted):
+            except Exhausted:
                 failures += 1
-                if cursor is None or failures > RECONNECTS:
+            except Unavailable as error:
+                failures += error.specific_code != CUT
+                if cursor is None and error.specific_code != CUT:
                     raise
-                await asyncio.sleep(RECONNECT_SECONDS)
+            if failures > RECONNECTS:
+                raise Unavailable(f"{self.url} is away", hint="follow it again from its last cursor", code="no_server")
+            await asyncio.sleep(RECONNECT_SECONDS)
 
     async def finished(self, reference: UUID | str) -> Execution:
         """Wait for the end of an execution and answer it."""

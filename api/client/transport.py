@@ -75,20 +75,25 @@ class Transport:
         return _value(_parsed(answer.content, answer.status_code))
 
     async def follow(self, document: str, **variables: Json) -> AsyncIterator[Json]:
-        """The values of a subscription's one field until it ends; raises `Unavailable` when the connection does."""
+        """The values of a subscription's one field until it ends.
+
+        Raises `Unavailable`: `no_server` when there is no connection, `stream_cut` when it ends before the stream.
+        """
         body: JsonObject = {"query": document, "variables": variables}
         headers = {"accept": "text/event-stream"}
         patient = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
-        stream = self._http.stream("POST", f"{self.url}/graphql", json=body, headers=headers, timeout=patient)
+        request = self._http.build_request("POST", f"{self.url}/graphql", json=body, headers=headers, timeout=patient)
         try:
-            async with stream as answer:
-                if "event-stream" not in answer.headers.get("content-type", ""):
-                    _value(_parsed(await answer.aread(), answer.status_code))
-                    return
-                async for data in _events(answer.aiter_lines()):
-                    yield _value(_parsed(data.encode(), answer.status_code))
+            answer = await self._http.send(request, stream=True)
         except httpx.HTTPError as error:
             raise self._away(error) from error
+        try:
+            async for value in _values(answer):
+                yield value
+        except httpx.HTTPError as error:
+            raise _cut() from error
+        finally:
+            await answer.aclose()
 
     def _away(self, error: httpx.HTTPError) -> Unavailable:
         said = str(error) or type(error).__name__
@@ -96,8 +101,21 @@ class Transport:
         return Unavailable(f"no server answers at {self.url}: {said}", hint=hint, code="no_server")
 
 
-async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The data of each `next` event of a stream, up to `complete`."""
+async def _values(answer: httpx.Response) -> AsyncIterator[Json]:
+    """The values of a stream up to its `complete`; raises what a refusal, an error in it or its early end tells."""
+    if "event-stream" not in answer.headers.get("content-type", ""):
+        yield _value(_parsed(await answer.aread(), answer.status_code))
+        return
+    async for kind, data in _events(answer.aiter_lines()):
+        if kind == "complete":
+            return
+        if kind == "next":
+            yield _value(_parsed(data.encode(), answer.status_code))
+    raise _cut()
+
+
+async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:
+    """The kind and data of each server-sent event; one that is cut off is none."""
     kind, data = "", list[str]()
     async for line in lines:
         if line.startswith("event:"):
@@ -105,11 +123,13 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[str]:
         elif line.startswith("data:"):
             data.append(line.removeprefix("data:").removeprefix(" "))
         elif not line:
-            if kind == "next" and data:
-                yield "\n".join(data)
-            if kind == "complete":
-                return
+            if kind:
+                yield kind, "\n".join(data)
             kind, data = "", []
+
+
+def _cut() -> Unavailable:
+    return Unavailable("the stream ended early", hint="follow it again from its last cursor", code="stream_cut")
 
 
 def _parsed(content: bytes, status: int) -> JsonObject:

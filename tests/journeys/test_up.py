@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import orjson
 import psutil
 
 from runtime.embedded.home import Home
@@ -75,7 +76,7 @@ async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Pat
 
 
 async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: Path) -> None:
-    with started(home, "up", "--port", 0) as server:
+    with started(home, "up", "--port", 0, "--json") as server:
         link_of(server)
         (api,) = [child for child in psutil.Process(server.pid).children() if "api.server" in child.cmdline()]
         api.kill()
@@ -83,6 +84,15 @@ async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: 
         assert server.returncode == 1
         assert "the api process ended with status -9" in errors
     await eventually(gone(home), because="the rest is stopped")
+
+
+def test_a_server_tells_machines_its_stages(home: Path) -> None:
+    with started(home, "up", "--port", 0, "--json") as server:
+        assert server.stdout is not None
+        first, second = (orjson.loads(server.stdout.readline()) for _ in range(2))
+        assert (first["stage"], first["home"]) == ("starting", str(home))
+        assert second["stage"] == "ready"
+        assert second["link"].startswith(f"{second['url']}/graphql#token=")
 
 
 async def test_a_port_that_is_taken_is_told(home: Path) -> None:

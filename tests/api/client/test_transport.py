@@ -132,10 +132,14 @@ async def test_a_streams_events_are_values_up_to_its_end() -> None:
         assert [value async for value in transport.follow("subscription { x }")] == [1, 2]
 
 
-async def test_half_an_event_is_none() -> None:
+async def test_a_stream_that_ends_early_is_told_and_half_an_event_is_none() -> None:
     cut = stream('event: next\ndata: {"data": {"x": 1}}\n\n', 'event: next\ndata: {"da')
     async with answering(cut) as transport:
-        assert [value async for value in transport.follow("subscription { x }")] == [1]
+        following = transport.follow("subscription { x }")
+        assert await anext(following) == 1
+        with pytest.raises(Unavailable) as ending:
+            await anext(following)
+        assert ending.value.specific_code == "stream_cut"
 
 
 async def test_an_error_in_a_stream_is_raised() -> None:
