@@ -16,7 +16,7 @@ LONGEST_FOLDER = 40
 
 
 def connect(settings: Settings) -> None:
-    """Join or start Ray in our namespace, raises `Unavailable`."""
+    """Join or start Ray in our namespace; raises `Unavailable`."""
     if settings.ray_address is None:
         _start(settings)
         return
