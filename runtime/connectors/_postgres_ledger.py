@@ -5,13 +5,15 @@ that was published. A run is open from `prepare`, published by the transaction t
 Nothing is published twice, and nobody of an older generation than the one recorded may write, publish or abort.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
 import asyncpg
 
-from models.errors import Terminal
+from models.errors import Retryable, Terminal
 from runtime.connectors._contract import LoadCounts, Receipt, RunKey
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_ddl import lock_name
@@ -21,6 +23,32 @@ from runtime.connectors._postgres_session import Session
 LEDGER = "_wedsync_ledger"
 CURSORS = "_wedsync_cursors"
 WHOLE_RUN = -1
+
+_PUBLISH = """
+WITH claimed AS (
+  INSERT INTO {ledger} AS known (execution_id, step, partition, pipeline_id, generation, target, state, rows,
+    inserted, updated, deleted, failed)
+  VALUES ($1, $2, -1, $3, $4, $5, 'published', coalesce((SELECT sum(rows) FROM unnest($11::int8[]) AS r (rows)), 0),
+    $6, $7, $8, $9)
+  ON CONFLICT (execution_id, step, partition) DO UPDATE
+    SET generation = excluded.generation, state = excluded.state, rows = excluded.rows,
+        inserted = excluded.inserted, updated = excluded.updated, deleted = excluded.deleted,
+        failed = excluded.failed, recorded_at = now()
+    WHERE known.state <> 'published' AND known.generation <= excluded.generation
+  RETURNING state
+), parts AS (
+  INSERT INTO {ledger} (execution_id, step, partition, pipeline_id, generation, target, state, rows, token)
+  SELECT $1, $2, part, $3, $4, $5, state, rows, token
+  FROM claimed, unnest($10::int4[], $11::int8[], $12::text[]) AS landed (part, rows, token)
+), kept AS (
+  INSERT INTO {cursors} (pipeline_id, step, cursor, execution_id)
+  SELECT $3, $2, $13, $1 FROM claimed WHERE $13::text IS NOT NULL
+  ON CONFLICT (pipeline_id, step) DO UPDATE
+    SET cursor = excluded.cursor, execution_id = excluded.execution_id, recorded_at = now()
+)
+SELECT state FROM claimed
+"""
+_MADE: set[tuple[str, str]] = set()
 
 
 class RunState(StrEnum):
@@ -32,10 +60,13 @@ class RunState(StrEnum):
 
 
 def make_ledger(config: PostgresConfig) -> None:
-    """Make the ledger's tables where they are not there, in a transaction of its own."""
+    """Make the ledger's tables where they are not there, in a transaction of its own; a process asks once."""
     ledger, cursors = TableName(config.schema_name, LEDGER), TableName(config.schema_name, CURSORS)
+    if (config.conninfo, config.schema_name) in _MADE:
+        return
     with Session(config) as session:
         if is_there(session, ledger) and is_there(session, cursors):
+            _MADE.add((config.conninfo, config.schema_name))
             return
         lock_name(session, ledger.text)
         session.execute(
@@ -53,6 +84,18 @@ def make_ledger(config: PostgresConfig) -> None:
             """
         )
         session.commit()
+
+
+@contextmanager
+def noticing_loss(config: PostgresConfig) -> Iterator[None]:
+    """A use of the ledger; when its tables were dropped since this process saw them, the next attempt makes them."""
+    try:
+        yield
+    except Terminal as error:
+        if error.specific_code != "missing_table" or not (LEDGER in error.message or CURSORS in error.message):
+            raise
+        _MADE.discard((config.conninfo, config.schema_name))
+        raise Retryable(error.message, hint="the ledger is made again", code="missing_table") from error
 
 
 def is_there(session: Session, name: TableName) -> bool:
@@ -110,49 +153,31 @@ def refuse_closed(session: Session, name: TableName, run: RunKey) -> None:
         )
 
 
-def publish_run(
-    session: Session, name: TableName, run: RunKey, counts: LoadCounts, receipts: Sequence[Receipt]
-) -> LoadCounts | None:
-    """Record a run as published, with its partitions; answers None, or the counts of one that was earlier.
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a run publishes: its counts, the parts that landed, and how far its source was read."""
+
+    counts: LoadCounts
+    receipts: Sequence[Receipt]
+    cursor: str | None = None
+
+
+def publish_run(session: Session, name: TableName, run: RunKey, published_now: Publication) -> LoadCounts | None:
+    """Record a run, its parts and its cursor; answers None, or the counts of the same run if it was published earlier.
 
     It waits for a concurrent commit of the same run, and then finds it published.
     """
+    counts, receipts = published_now.counts, published_now.receipts
     rows = session.fetch(
-        f"""
-        INSERT INTO {_ledger(session).sql} AS known (execution_id, step, partition, pipeline_id, generation, target,
-          state, rows, inserted, updated, deleted, failed)
-        VALUES ($1, $2, $3, $4, $5, $6, '{RunState.PUBLISHED}', $7, $8, $9, $10, $11)
-        ON CONFLICT (execution_id, step, partition) DO UPDATE
-          SET generation = excluded.generation, state = excluded.state, rows = excluded.rows,
-              inserted = excluded.inserted, updated = excluded.updated, deleted = excluded.deleted,
-              failed = excluded.failed, recorded_at = now()
-          WHERE known.state <> '{RunState.PUBLISHED}' AND known.generation <= excluded.generation
-        RETURNING state
-        """,
-        *(run.execution_id, run.step, WHOLE_RUN, run.pipeline_id, run.generation, name.text),
-        sum(receipt.rows for receipt in receipts),
+        _PUBLISH.format(ledger=_ledger(session).sql, cursors=_cursors(session).sql),
+        *(run.execution_id, run.step, run.pipeline_id, run.generation, name.text),
         *(counts.inserted, counts.updated, counts.deleted, counts.failed),
+        [receipt.partition for receipt in receipts],
+        [receipt.rows for receipt in receipts],
+        [receipt.token for receipt in receipts],
+        published_now.cursor,
     )
-    if not rows:
-        return published(session, run)
-    if receipts:
-        session.fetch(
-            f"""
-            INSERT INTO {_ledger(session).sql}
-              (execution_id, step, partition, pipeline_id, generation, target, state, rows, token)
-            SELECT $1, $2, part, $4, $5, $6, '{RunState.PUBLISHED}', rows, token
-            FROM unnest($3::int4[], $7::int8[], $8::text[]) AS landed (part, rows, token)
-            """,
-            run.execution_id,
-            run.step,
-            [receipt.partition for receipt in receipts],
-            run.pipeline_id,
-            run.generation,
-            name.text,
-            [receipt.rows for receipt in receipts],
-            [receipt.token for receipt in receipts],
-        )
-    return None
+    return None if rows else published(session, run)
 
 
 def abort_run(session: Session, run: RunKey) -> bool:
@@ -174,23 +199,6 @@ def abort_run(session: Session, run: RunKey) -> bool:
             run.generation,
         )
     return True
-
-
-def keep_cursor(session: Session, run: RunKey, cursor: str | None) -> None:
-    """Record how far the pipeline's step has come."""
-    if cursor is not None:
-        session.fetch(
-            f"""
-            INSERT INTO {_cursors(session).sql} (pipeline_id, step, cursor, execution_id)
-            VALUES ($1, $2, $3, $4)
-            ON CONFLICT (pipeline_id, step) DO UPDATE
-              SET cursor = excluded.cursor, execution_id = excluded.execution_id, recorded_at = now()
-            """,
-            run.pipeline_id,
-            run.step,
-            cursor,
-            run.execution_id,
-        )
 
 
 def kept_cursor(session: Session, pipeline_id: UUID, step: str) -> str | None:

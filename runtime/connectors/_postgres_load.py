@@ -71,17 +71,16 @@ class Load:
 def load(job: Load, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
     """Load one stream, with its ledger row and cursor, in one transaction."""
     job.make_ground()
-    with Session(job.config) as session:
+    with ledger.noticing_loss(job.config), Session(job.config) as session:
         known = ledger.published(session, job.run)
         if known is not None:
             return known
         table = inspect(session, job.name)
         counts = _Arrival(job, session, table, fitted(job.target, table, rows.schema), rows).publish()
         landed = Receipt(0, counts.inserted + counts.updated)
-        earlier = ledger.publish_run(session, job.name, job.run, counts, [landed])
+        earlier = ledger.publish_run(session, job.name, job.run, ledger.Publication(counts, [landed], cursor))
         if earlier is not None:
             return earlier
-        ledger.keep_cursor(session, job.run, cursor)
         session.commit()
     return counts
 
@@ -89,7 +88,7 @@ def load(job: Load, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCount
 def prepare(job: Load, schema: pa.Schema) -> None:
     """Open the run and make its empty staging table; parts that landed already stay, if the schema is the same."""
     job.make_ground()
-    with Session(job.config) as session:
+    with ledger.noticing_loss(job.config), Session(job.config) as session:
         lock_name(session, job.base.text)
         ledger.open_run(session, job.name, job.run)
         table = inspect(session, job.name)
@@ -106,7 +105,7 @@ def prepare(job: Load, schema: pa.Schema) -> None:
 
 def write(job: Load, partition: int, rows: pa.RecordBatchReader) -> Receipt:
     """Land one part in a staging table of its own; the receipt names it, so that a repeated part has one effect."""
-    with Session(job.config) as session:
+    with ledger.noticing_loss(job.config), Session(job.config) as session:
         _require_base(session, job)
         base = inspect(session, job.base)
         plans = fitted(Target(job.base.text, WriteMode.APPEND), base, rows.schema)
@@ -122,7 +121,7 @@ def commit(job: Load, receipts: Sequence[Receipt], cursor: str | None) -> LoadCo
     """Publish all parts, with their ledger rows and the cursor, in one transaction; staging goes with it."""
     landed = list({receipt.partition: receipt for receipt in receipts}.values())
     job.make_ground()
-    with Session(job.config) as session:
+    with ledger.noticing_loss(job.config), Session(job.config) as session:
         known = ledger.published(session, job.run, lock=True)
         if known is not None:
             return known
@@ -132,10 +131,9 @@ def commit(job: Load, receipts: Sequence[Receipt], cursor: str | None) -> LoadCo
         table = inspect(session, job.name)
         plans = tuple(column_plans(table, base))
         counts = _publish_staged(job, session, table, Staged(relations, plans))
-        earlier = ledger.publish_run(session, job.name, job.run, counts, landed)
+        earlier = ledger.publish_run(session, job.name, job.run, ledger.Publication(counts, landed, cursor))
         if earlier is not None:
             return earlier
-        ledger.keep_cursor(session, job.run, cursor)
         _drop_staging(session, job)
         session.commit()
     return counts
@@ -143,7 +141,7 @@ def commit(job: Load, receipts: Sequence[Receipt], cursor: str | None) -> LoadCo
 
 def abort(job: Load) -> None:
     """Remove the run's staging; nothing to do when there is none, or when a younger generation has the run."""
-    with Session(job.config) as session:
+    with ledger.noticing_loss(job.config), Session(job.config) as session:
         if ledger.abort_run(session, job.run):
             _drop_staging(session, job)
             session.commit()

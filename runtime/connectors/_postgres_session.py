@@ -20,7 +20,7 @@ import asyncpg
 from models.errors import Terminal
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_asyncpg, translated, unreachable
-from runtime.connectors._postgres_names import TableName
+from runtime.connectors._postgres_names import TableName, literal
 from runtime.connectors._postgres_pool import Keeping, Pool
 
 CLOSE_SECONDS = 2.0
@@ -67,13 +67,7 @@ def _close(connection: asyncpg.Connection) -> None:
 
 
 def _is_alive(connection: asyncpg.Connection) -> bool:
-    if connection.is_closed():
-        return False
-    try:
-        _wait(connection.execute("SELECT 1", timeout=CLOSE_SECONDS))
-    except _FAILURES:
-        return False
-    return True
+    return not connection.is_closed()
 
 
 _POOL: Pool[asyncpg.Connection] = Pool(_close, _is_alive)
@@ -94,10 +88,9 @@ class Session:
     def __enter__(self) -> "Session":
         self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect)
         settings = {"lock_timeout": f"{int(self.config.lock_timeout_seconds * 1000)}ms", **self.config.settings}
-        calls = ", ".join(f"set_config(${2 * at + 1}, ${2 * at + 2}, true)" for at in range(len(settings)))
+        calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
         try:
-            self.execute("BEGIN")
-            self.fetch(f"SELECT {calls}", *(text for pair in settings.items() for text in pair))
+            self.execute(f"BEGIN; SELECT {calls}")
         except BaseException:
             self._discard()
             raise
@@ -245,7 +238,6 @@ async def _connected(config: PostgresConfig) -> asyncpg.Connection:
         password=parts.get("password"),
         database=parts["dbname"],
         timeout=config.connect_timeout_seconds,
-        statement_cache_size=0,
         server_settings={"application_name": "wedsync"},
     )
 

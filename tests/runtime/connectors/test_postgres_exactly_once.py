@@ -210,3 +210,13 @@ def test_the_ledger_tells_what_was_published(place: Place) -> None:
     assert set(destination.discover()) == {"guests"}
     assert destination.cursor(run.pipeline_id, "load_guests") == "c9"
     assert RunKey(run.pipeline_id, run.execution_id, "other") != run
+
+
+def test_a_ledger_that_was_dropped_is_made_again(place: Place) -> None:
+    place.load(ROWS)
+    place.load(ROWS)
+    place.execute("DROP TABLE _wedsync_ledger")
+    with pytest.raises(Retryable):
+        place.load(ROWS)
+    assert place.load(ROWS) == LoadCounts(inserted=5000)
+    assert guests(place) == 15_000
