@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import orjson
 import typer
 from rich.markup import escape
 from sqlalchemy import text
@@ -231,5 +232,9 @@ async def _probe(part: str, url: str, detail: str) -> Finding:
         return Finding(part, Verdict.BAD, f"{url} does not answer: {error}", "see the logs in the home")
     if answer.status_code == httpx.codes.OK:
         return Finding(part, Verdict.OK, detail)
-    problem = answer.json()
-    return Finding(part, Verdict.BAD, str(problem.get("detail")), str(problem.get("hint")))
+    try:
+        problem = orjson.loads(answer.content)
+        return Finding(part, Verdict.BAD, str(problem["detail"]), problem.get("hint"))
+    except (ValueError, KeyError, TypeError):
+        detail = f"{url} answered {answer.status_code}, but no WedSync server does so"
+        return Finding(part, Verdict.BAD, detail, "is WEDSYNC_URL right?")

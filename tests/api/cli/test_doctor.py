@@ -1,5 +1,10 @@
 """The doctor says what is reachable, and what to mend."""
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
 from tests.kit.platform import Command, Platform, Said
 
 
@@ -37,6 +42,16 @@ def test_an_address_of_ray_without_a_port_is_told(wedsync: Command) -> None:
     said = wedsync("doctor", RAY_ADDRESS="auto")
     assert said.status == 1
     assert "set RAY_ADDRESS to host:port" in said.out
+
+
+def test_another_program_at_the_address_is_told(tmp_path: Path, wedsync: Command) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        said = wedsync("doctor", WEDSYNC_URL=f"http://127.0.0.1:{other.server_port}")
+        other.shutdown()
+    assert said.status == 1
+    assert "/readyz answered 404, but no WedSync server does so" in said.out
 
 
 def test_a_running_server_is_healthy(platform: Platform) -> None:
