@@ -1,5 +1,11 @@
 """The fixtures that all tests share."""
 
+from hypothesis import settings
+
+# No example is too slow on a busy machine: speed is measured in benchmarks, not here.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 # What others import comes first: pytest cannot rewrite the assertions of a module that is imported already.
 pytest_plugins = [
     "tests.kit.database",

@@ -163,7 +163,8 @@ def test_two_columns_of_one_name_are_refused() -> None:
     [
         (entry("mapping", mappings={"price": "pryce"}), "mappings.price", "no column 'pryce'"),
         (entry("mapping", mappings={"n": "id.name"}), "mappings.n", "has no fields"),
-        (entry("mapping", mapping={}), "mappings", "required"),
+        (entry("mapping", mapping={}), "mapping", "not a known key"),
+        (entry("mapping"), "mappings", "required"),
         (entry("filter", condition="price >"), "condition", "does not parse at line 1, column 7"),
         (entry("filter", condition="pryce > 1"), "condition", "no column 'pryce' at line 1, column 1"),
         (entry("filter", conditions=[{"column": "pryce"}]), "conditions[0].column", "no column 'pryce'"),
