@@ -24,7 +24,7 @@ from tests.kit.identities import ENGINEER
 
 ERROR: Final = "... on Error { code message hint path }"
 ANSWER_SECONDS: Final = 60.0
-END_SECONDS: Final = 60.0
+END_SECONDS: Final = 120.0
 
 CREATE_SOURCE: Final = f"""
 mutation($input: CreateSourceInput!) {{ createSource(input: $input) {{ __typename ... on Source {{ id }} {ERROR} }} }}
