@@ -1,9 +1,9 @@
 """The fixtures that all tests share."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # No example is too slow on a busy machine: speed is measured in benchmarks, not here.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 # What others import comes first: pytest cannot rewrite the assertions of a module that is imported already.

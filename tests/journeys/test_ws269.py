@@ -9,6 +9,7 @@ import pytest
 
 from models.executions import ExecutionState
 from models.fields import JsonObject
+from runtime.embedded.stack import METADATA
 from tests.kit.desk import CREATE_DESTINATION, CREATE_SOURCE, DISCOVER_DESTINATION, DISCOVER_SOURCE, ERROR, Desk
 
 PIPELINES = "/api/data-pipelines"
@@ -17,6 +18,8 @@ WAREHOUSE = "analytics-warehouse"
 BOOKINGS = 200
 AT_ONCE = 20
 AVERAGE_SECONDS = 30.0
+
+ARCHIVE = f"mutation($id: ID!) {{ archivePipeline(id: $id) {{ __typename {ERROR} }} }}"
 
 CREATE: JsonObject = {
     "pipeline_name": "wedding-booking-etl",
@@ -108,6 +111,7 @@ class Platform:
 @pytest.fixture
 async def service(desk: Desk, warehouse: str) -> AsyncIterator[Platform]:
     """The service, with the source and the destination that WS-269's example names; afterwards the names are free."""
+    await free_names(desk)
     reach = desk.reach(warehouse)
     made: JsonObject = {"sourceName": SOURCE, "kind": "postgres", "connectionConfig": reach}
     source = (await desk.done(CREATE_SOURCE, input=made))["id"]
@@ -118,13 +122,20 @@ async def service(desk: Desk, warehouse: str) -> AsyncIterator[Platform]:
     platform = Platform(desk)
     yield platform
     for pipeline in platform.created:
-        await desk.done(archive("Pipeline"), id=pipeline)
-    await desk.done(archive("Source"), id=source)
-    await desk.done(archive("Destination"), id=destination)
+        await desk.done(ARCHIVE, id=pipeline)
+    await free_names(desk)
 
 
-def archive(noun: str) -> str:
-    return f"mutation($id: ID!) {{ archive{noun}(id: $id) {{ __typename {ERROR} }} }}"
+async def free_names(desk: Desk) -> None:
+    """Let go of the names: the demo platform, which other tests load into the same program, has a warehouse too."""
+    async with desk.connect(METADATA) as connection:
+        for noun, name in (("source", SOURCE), ("destination", WAREHOUSE)):
+            await connection.execute(
+                f"""UPDATE data_{noun}s
+                    SET {noun}_name = {noun}_name || '~' || id, archived_at = now(), is_active = false
+                    WHERE {noun}_name = $1""",
+                name,
+            )
 
 
 async def test_should_create_etl_pipeline_with_transformations(service: Platform, warehouse: str) -> None:

@@ -113,8 +113,8 @@ async def test_a_guard_ends_what_a_killed_server_leaves_behind(tmp_path: Path) -
     folder = tmp_path / "sockets"
     folder.mkdir()
     first, second = left_behind(GUARDED, tmp_path)
-    await eventually(ended(first), because="the guard signals it")
-    await eventually(ended(second), because="the guard sends the signal it was told to")
+    await eventually(ended(first), within=30, because="the guard signals it")
+    await eventually(ended(second), within=30, because="the guard sends the signal it was told to")
 
     async def removed() -> bool:
         return not folder.exists()
