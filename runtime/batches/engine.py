@@ -127,9 +127,9 @@ def _typed(error: Exception, raised: list[BaseException]) -> BaseException:
     first = next((one for one in raised if isinstance(one, DomainError)), None)
     if first is not None:
         return first
-    if isinstance(error, DomainError) or not isinstance(error, duckdb.Error | pa.ArrowException):
-        return error
-    return _terminal(error, str(error))
+    # DuckDB's Arrow stream tells of its memory as an OSError.
+    engines = isinstance(error, duckdb.Error | pa.ArrowException) or "out of memory" in str(error).lower()
+    return _terminal(error, str(error)) if engines and not isinstance(error, DomainError) else error
 
 
 _CODES: tuple[tuple[str, str, str], ...] = (
