@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from api.client.signing import signed
+from api.signing import signed
 from benchmarks.headline import Headline, percentile, seconds
 from benchmarks.server import Server
 from benchmarks.sizes import Sized

@@ -1,6 +1,7 @@
 """How long until `wedsync demo` has ended, and until a server that `wedsync up` starts answers?"""
 
 import os
+import random
 import signal
 import socket
 import statistics
@@ -25,6 +26,7 @@ HOMES: Final = 3
 POLL_SECONDS: Final = 0.01
 GIVE_UP_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
+PORTS: Final = range(20_000, 30_000)
 OURS: Final = ("WEDSYNC_", "DATABASE_URL", "REDIS_URL", "RAY_")
 
 
@@ -65,12 +67,19 @@ def test_demo_to_its_exit(wedsync: str, folder: Path, benchmark: BenchmarkFixtur
     headline.on(benchmark, records=records)
 
 
+def free_port() -> int:
+    """One below those that the kernel gives to whoever connects, so that nobody takes it before the server does."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
+
+
 @contextmanager
 def up(wedsync: str, home: Path) -> Iterator[httpx.Client]:
     """A server just begun, and a client of its address; stopped with a signal at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     words = [wedsync, "up", "--port", str(port)]
     with (home.parent / "up.log").open("ab") as log:
         process = subprocess.Popen(words, cwd=home.parent, env=environment(home), stdout=log, stderr=log)
