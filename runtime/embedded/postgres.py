@@ -72,6 +72,14 @@ class EmbeddedPostgres:
         finally:
             await connection.close()
 
+    async def execute(self, database: str, statement: str) -> None:
+        """Run a statement as the owner."""
+        connection = await asyncpg.connect(host=str(self.folder), user=OWNER, database=database)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
 
 def _reachable(folder: Path) -> Path:
     """A place whose socket path is short enough, and which the server's own user can reach when we are root."""

@@ -72,7 +72,10 @@ async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Pat
     await eventually(gone(home), within=STOP_SECONDS, because="each part ends with its parent, or is ended")
     with started(home, "up", "--port", 0) as server:
         url = link_of(server).partition("/graphql")[0]
-        await eventually(answers(f"{url}/readyz"), because="the data is as it was")
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            assert (await client.get("/readyz")).status_code == httpx.codes.OK
+            dispatcher = await client.get("/readyz/runtime")
+            assert dispatcher.status_code == httpx.codes.SERVICE_UNAVAILABLE, "the killed one must not pass for live"
 
 
 async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: Path) -> None:
