@@ -2,6 +2,7 @@
 
 import sys
 
+import structlog
 import uvicorn
 
 from api.app import create_app
@@ -41,8 +42,22 @@ def configuration(settings: Settings) -> uvicorn.Config:
     )
 
 
+def configure_log() -> None:
+    """Log JSON lines whose tracebacks hold no local variables: those may be secrets or configurations."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+
+
 def run(settings: Settings) -> None:
     """Serve until a signal comes."""
+    configure_log()
     uvicorn.Server(configuration(settings)).run()
 
 
