@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -14,12 +14,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from models.errors import Conflict, Denied, DomainError, Exhausted, Invalid, Unavailable
+from runtime.statements import Connections, Statements, prepared
 
 CONNECT_SECONDS: Final = 10
 IDLE_IN_TRANSACTION_SECONDS: Final = 300
 RECYCLE_SECONDS: Final = 1800
 
 _IDENTIFY: Final = text("SELECT set_config('role', :role, true), set_config('request.jwt.claims', :claims, true)")
+
+
+Session: TypeAlias = AsyncSession | Statements
+"""A transaction that runs `text(…)`, of either kind."""
 
 
 class Identity(Protocol):
@@ -55,6 +60,7 @@ class Database:
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_SECONDS * 1000),
             "jit": "off",
         }
+        self._connecting = {"server_settings": settings, "timeout": CONNECT_SECONDS}
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -63,9 +69,10 @@ class Database:
             pool_use_lifo=True,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
-            connect_args={"server_settings": settings, "timeout": CONNECT_SECONDS},
+            connect_args=self._connecting,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._connections = Connections(self._connect, pool_size, translated)
 
     @asynccontextmanager
     async def transaction(self, identity: Identity) -> AsyncIterator[AsyncSession]:
@@ -89,6 +96,17 @@ class Database:
                 raise
             raise known from error
 
+    @asynccontextmanager
+    async def statements(self, identity: Identity) -> AsyncIterator[Statements]:
+        """A transaction as `transaction` gives one, for plain statements only, at a tenth of the cost."""
+        async with self._connections.transaction(_begin_as(identity)) as statements:
+            yield statements
+
+    async def _connect(self) -> asyncpg.Connection:
+        _, place = self.engine.dialect.create_connect_args(self.engine.url)
+        options: dict[str, Any] = {**place, **self._connecting}
+        return await prepared(await asyncpg.connect(**options))
+
     async def _begin(self, session: AsyncSession, identity: Identity) -> None:
         """The first statement; a pooled connection that the server has dropped meanwhile is replaced once."""
         parameters = {"role": identity.database_role, "claims": orjson.dumps(dict(identity.claims)).decode()}
@@ -106,7 +124,15 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._connections.close()
         await self.engine.dispose()
+
+
+def _begin_as(identity: Identity) -> str:
+    """Begin and identify in one round trip; the texts are quoted, as this cannot be bound."""
+    claims = orjson.dumps(dict(identity.claims)).decode()
+    role, told = (text.replace("'", "''") for text in (identity.database_role, claims))
+    return f"BEGIN; SELECT set_config('role', '{role}', true), set_config('request.jwt.claims', '{told}', true)"
 
 
 _BY_STATE: Final[Mapping[str, tuple[type[DomainError], str]]] = {

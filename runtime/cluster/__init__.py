@@ -6,3 +6,5 @@ import secrets
 if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+# Ray runs its workers at nice 15, where any other program of the machine makes executions wait.
+os.environ.setdefault("RAY_worker_niceness", "0")

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any
+from uuid import uuid4
 
 import ray
 from sqlalchemy import text
@@ -23,6 +24,7 @@ from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
 from runtime.executions.journal import Entry, Fenced, Holding, Journal
 from runtime.executions.logs import LogFile
+from runtime.executions.program import Progress
 from runtime.executions.supervisor import Assignment, Supervisor, utc_now
 from runtime.queue.store import Claim
 
@@ -45,20 +47,24 @@ class ExecutionSupervisor:
         self._database = Database(self._settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
         self._bus = Bus(self._settings.redis_url)
         self._plans = Plans()
-        self._executor = RayExecutor()
+        self._executor = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
         self._control = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
         """Answer once the process is up and its first connection made."""
-        async with self._database.transaction(RUNTIME):
+        async with self._database.statements(RUNTIME):
             self._listener = self._listener or asyncio.create_task(self._listen())
+
+    async def progress(self, key: str, progress: Progress) -> None:
+        """Hear from a worker how far a task is."""
+        self._executor.progress(key, progress)
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
         try:
             refuse_hopeless(claim)
-            async with self._database.transaction(RUNTIME) as session:
+            async with self._database.statements(RUNTIME) as session:
                 taken = await take(session, claim, self._plans, self._settings.block_rows)
         except (Invalid, RunError) as error:
             await self._refuse(claim, error)
@@ -68,7 +74,7 @@ class ExecutionSupervisor:
 
     async def _refuse(self, claim: Claim, error: DomainError) -> None:
         """End an execution that cannot begin, with the reason, instead of leaving it to the next supervisor."""
-        async with self._database.transaction(RUNTIME) as session:
+        async with self._database.statements(RUNTIME) as session:
             holding = await hold_to_refuse(session, claim)
         if holding is not None:
             journal = Journal(self._database, self._bus, holding, self._log_of(holding))
@@ -106,10 +112,11 @@ class ExecutionSupervisor:
         }
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._control.wait(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._control.wait()
             self._control.clear()
             try:
-                async with self._database.transaction(RUNTIME) as session:
+                async with self._database.statements(RUNTIME) as session:
                     row = (await session.execute(_BEAT, parameters)).first()
             except Unavailable:
                 continue
@@ -136,7 +143,7 @@ class _Remote(SupervisorHandle):
     """A supervisor actor as the dispatcher's pool holds it."""
 
     def __init__(self) -> None:
-        self.actor: Any = SupervisorActor.remote()
+        self.actor: Any = SupervisorActor.options(name=f"supervisor:{uuid4().hex}").remote()
 
     async def run(self, claim: Claim) -> None:
         """Supervise one execution."""

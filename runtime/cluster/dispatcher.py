@@ -8,13 +8,11 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from models.errors import Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
-from runtime.database import Database
+from runtime.database import Database, Session
 from runtime.executions.retention import keep_partitions
 from runtime.queue import leases
 from runtime.queue import store as queue
@@ -87,7 +85,8 @@ class Dispatcher:
                     more = False
                 if not more:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), TICK_SECONDS)
+                        async with asyncio.timeout(TICK_SECONDS):
+                            await self._news.wait()
                 self._news.clear()
         finally:
             listener.cancel()
@@ -102,7 +101,7 @@ class Dispatcher:
 
     async def step(self) -> bool:
         """Claim and hand out once, and keep house once a second; True when there may be more to claim at once."""
-        async with self._database.transaction(RUNTIME) as session:
+        async with self._database.statements(RUNTIME) as session:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
@@ -115,7 +114,7 @@ class Dispatcher:
             self._start(self._do(claim))
         return bool(executions) and self._pool.idle > 0
 
-    async def _keep_house(self, session: AsyncSession) -> None:
+    async def _keep_house(self, session: Session) -> None:
         """Renew what is held, recover what others dropped, size the pool to what waits."""
         lease = self._settings.lease_seconds
         await leases.hold(session, self.name, self.name, lease)
@@ -128,7 +127,7 @@ class Dispatcher:
             await keep_partitions(session, self._settings.event_retention_days)
             self._next_partitions = self._clock() + PARTITION_SECONDS
 
-    async def _claim(self, session: AsyncSession, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
+    async def _claim(self, session: Session, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
         if limit <= 0:
             return []
         lease = self._settings.lease_seconds

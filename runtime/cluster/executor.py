@@ -1,10 +1,15 @@
-"""The executor on Ray: each phase of a task is one Ray task whose output stays in the object store."""
+"""The executor on Ray: each phase of a task is one Ray task whose output stays in the object store.
+
+A task that is streamed costs twice what one that runs at once does (measured: 5.4 ms of CPU against 2.9), so only those
+are whose output may be large: what reads a source, or more than one block.
+"""
 
 import asyncio
 from collections.abc import Mapping
-from typing import NoReturn, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, NoReturn, cast
+from uuid import uuid4
 
-import pyarrow as pa
 import ray
 from ray.exceptions import (
     NodeDiedError,
@@ -18,47 +23,89 @@ from ray.exceptions import (
 )
 
 from models.errors import Cancelled
-from runtime.cluster.tasks import run_step
+from runtime.cluster.tasks import BlockRef, Given, Listener, TooLarge, finish_step, run_step, stream_step
 from runtime.executions.executor import OnProgress, Ran, Refs, WorkerLost
-from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
-from runtime.executions.steps import Item
+from runtime.executions.program import Outcome, Progress, TaskRequest
 
-BlockRef: TypeAlias = "ray.ObjectRef[pa.Table]"
 LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError, OwnerDiedError)
 
 
 class RayExecutor:
-    """Starts Ray tasks, and kills their worker when the asyncio task that awaits them is cancelled."""
+    """Starts Ray tasks, and kills their worker when the asyncio task that awaits them is cancelled.
+
+    `actor` is the name of the actor it works for, to which workers call `progress` with the key of a task.
+    """
+
+    def __init__(self, actor: str) -> None:
+        self._actor = actor
+        self._listening: dict[str, OnProgress] = {}
+
+    def progress(self, key: str, progress: Progress) -> None:
+        """Hear how far a task is; of one that has ended meanwhile nothing is told."""
+        if key in self._listening:
+            self._listening[key](progress)
 
     async def run(self, request: TaskRequest, inputs: Mapping[str, Refs], on_progress: OnProgress) -> Ran:
         """Raises the task's own typed error, `WorkerLost` when its process died, `Cancelled` when it was killed."""
         name = f"{request.program.task}:{request.phase.value}"
-        stream = run_step.options(num_returns="streaming", name=name).remote(
-            request, {key: [cast(BlockRef, ref) for ref in refs] for key, refs in inputs.items()}
+        small = {key: cast(BlockRef, refs[0]) for key, refs in inputs.items() if len(refs) == 1}
+        given = Given(
+            tuple(small), {key: cast("list[BlockRef]", refs) for key, refs in inputs.items() if key not in small}
         )
         try:
-            return await self._follow(request, stream, on_progress)
-        except asyncio.CancelledError:
-            ray.cancel(stream, force=True)
-            raise
+            if not request.delivers:
+                return await self._finish(name, request, given, small, on_progress)
+            if request.program.extract is None and not given.large:
+                return await _at_once(name, request, given, small)
+            return await _streamed(name, request, given, small)
         except RayError as error:
             _raise(error)
 
-    async def _follow(self, request: TaskRequest, stream: "ray.ObjectRefGenerator", on_progress: OnProgress) -> Ran:
-        """A task that loads tells progress; any other delivers blocks, fetched by whoever reads them."""
-        tells = request.program.load is not None or request.phase is not Phase.WHOLE
-        refs: list[ray.ObjectRef[Item]] = []
-        async for ref in stream:
-            refs.append(ref)
-            if tells:
-                item = await ref
-                if isinstance(item, Progress):
-                    on_progress(item)
+    async def _finish(
+        self, name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef], on_progress: OnProgress
+    ) -> Ran:
+        listener = Listener(self._actor, uuid4().hex)
+        self._listening[listener.key] = on_progress
+        ref = _named(finish_step, name).remote(request, listener, given, *small.values())
+        try:
+            return Ran(await ref)
+        except asyncio.CancelledError:
+            ray.cancel(ref, force=True)
+            raise
+        finally:
+            del self._listening[listener.key]
+
+
+async def _at_once(name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran:
+    ref, block = _named(run_step, name).remote(request, given, *small.values())
+    try:
+        return Ran(await ref, (block,))
+    except asyncio.CancelledError:
+        ray.cancel(ref, force=True)
+        raise
+    except RayTaskError as error:
+        if isinstance(error.cause, TooLarge):
+            return await _streamed(name, request, given, small)
+        raise
+
+
+async def _streamed(name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran:
+    stream = _named(stream_step, name).remote(request, given, *small.values())
+    try:
+        refs = [ref async for ref in stream]
         outcome = await refs[-1]
-        if not isinstance(outcome, Outcome):
-            raise WorkerLost("the worker ended without an outcome")
-        delivers = request.program.load is None and request.phase in (Phase.WHOLE, Phase.PARTITION)
-        return Ran(outcome, tuple(refs) if delivers else ())
+    except asyncio.CancelledError:
+        ray.cancel(stream, force=True)
+        raise
+    if not isinstance(outcome, Outcome):
+        raise WorkerLost("the worker ended without an outcome")
+    return Ran(outcome, tuple(refs))
+
+
+@lru_cache(maxsize=1024)
+def _named(function: Any, name: str) -> Any:
+    """The remote function under a name for Ray's dashboard."""
+    return function.options(name=name)
 
 
 def _raise(error: RayError) -> NoReturn:

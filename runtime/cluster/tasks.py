@@ -1,9 +1,12 @@
-"""Ray tasks: one phase of a plan's task, streamed, and one item of other work. Thin shells over plain functions."""
+"""Ray tasks: one phase of a plan's task, at once or streamed, and one item of other work. Thin shells."""
 
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import ray
@@ -18,37 +21,100 @@ from runtime.cluster.worker import (
     process_worker,
 )
 from runtime.connectors.permits import Permits
-from runtime.executions.program import Outcome, TaskRequest
-from runtime.executions.steps import Item, run_task
+from runtime.executions.program import Outcome, Progress, TaskRequest
+from runtime.executions.steps import Blocks, Item, run_task
 from runtime.queue.store import Claim
 
 FETCH_SECONDS = 300.0
+
+BlockRef: TypeAlias = "ray.ObjectRef[pa.Table]"
+
+
+class TooLarge(Exception):
+    """The output of a task that was run at once is more than one block; it has to be streamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears of a task's progress: the name of a supervisor's actor, and the key it knows the task by."""
+
+    actor: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task's inputs by name: small ones came along with it, of large ones only the references to their blocks."""
+
+    small: tuple[str, ...]
+    large: Mapping[str, Sequence[BlockRef]]
+
+    def blocks(self, values: Sequence[pa.Table | Outcome]) -> dict[str, Blocks]:
+        """The blocks of each input, to be read as often as one likes."""
+        came: dict[str, Blocks] = {name: _table(value) for name, value in zip(self.small, values, strict=True)}
+        return {**came, **{name: RemoteBlocks(refs) for name, refs in self.large.items()}}
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteBlocks:
     """Blocks in the object store, fetched one at a time, as often as they are read."""
 
-    refs: Sequence["ray.ObjectRef[pa.Table]"]
+    refs: Sequence[BlockRef]
 
     def __iter__(self) -> Iterator[pa.Table]:
         for ref in self.refs:
             try:
-                value = ray.get(ref, timeout=FETCH_SECONDS)
+                yield from _table(ray.get(ref, timeout=FETCH_SECONDS))
             except ray.exceptions.GetTimeoutError as error:
                 raise Retryable("an input did not arrive from the object store in time", code="lost_input") from error
             except ray.exceptions.ObjectLostError as error:
                 raise Retryable("an input was lost with the node that held it", code="lost_input") from error
-            block = value.block if isinstance(value, Outcome) else value
-            if block is not None:
-                yield block
+
+
+def _table(value: pa.Table | Outcome) -> tuple[pa.Table, ...]:
+    block = value.block if isinstance(value, Outcome) else value
+    return () if block is None else (block,)
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")
+def stream_step(request: TaskRequest, given: Given, *values: pa.Table | Outcome) -> Iterator[Item]:
+    """Run one phase of a task whose output may be large: its blocks, and its outcome last."""
+    yield from run_task(request, given.blocks(values), process_worker())
+
+
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
+def run_step(request: TaskRequest, given: Given, *values: pa.Table | Outcome) -> tuple[Outcome, pa.Table]:
+    """Run a task whose output is small: its outcome and its one block; raises `TooLarge`."""
+    made, rows = list[pa.Table](), 0
+    for item in run_task(request, given.blocks(values), process_worker()):
+        if isinstance(item, Outcome):
+            blocks = [*made, *_table(item)]
+            return replace(item, block=None), blocks[0] if len(blocks) == 1 else pa.concat_tables(blocks)
+        if isinstance(item, pa.Table):
+            made.append(item)
+            rows += item.num_rows
+            if rows > request.context.block_rows:
+                break
+    raise TooLarge(f"{request.program.task} makes more than one block")
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def run_step(request: TaskRequest, inputs: Mapping[str, Sequence["ray.ObjectRef[pa.Table]"]]) -> Iterator[Item]:
-    """Run one phase of a task: its blocks or its progress, and its outcome last."""
-    blocks = {name: RemoteBlocks(refs) for name, refs in inputs.items()}
-    yield from run_task(request, blocks, process_worker())
+def finish_step(request: TaskRequest, listener: Listener, given: Given, *values: pa.Table | Outcome) -> Outcome:
+    """Run one phase of a task that has no output but its outcome, such as a load; tells how far it is."""
+    told = Progress(0, 0)
+    for item in run_task(request, given.blocks(values), process_worker()):
+        if isinstance(item, Outcome):
+            return item
+        if isinstance(item, Progress) and item != told:
+            told = item
+            with suppress(ValueError, ray.exceptions.RayError):
+                _supervisor(listener.actor).progress.remote(listener.key, item)
+    raise Retryable("the task ended without an outcome", code="no_outcome")
+
+
+@lru_cache(maxsize=16)
+def _supervisor(name: str) -> Any:
+    return ray.get_actor(name)
 
 
 @ray.remote(num_cpus=1, max_retries=0)

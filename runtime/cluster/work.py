@@ -75,7 +75,7 @@ def perform(claim: Claim, tools: Tools) -> None:
 
 
 async def _settle(claim: Claim, database: Database, result: Json, failure: DomainError | None) -> None:
-    async with database.transaction(RUNTIME) as session:
+    async with database.statements(RUNTIME) as session:
         await queue.settle(session, claim, result, failure)
 
 

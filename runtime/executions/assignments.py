@@ -6,11 +6,11 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import Terminal
 from models.fields import Json, JsonObject
 from models.parsing import parse
+from runtime.database import Session
 from runtime.executions.journal import Holding
 from runtime.executions.program import RunContext, TaskProgram, programs
 from runtime.pipelines.plan import Plan
@@ -61,7 +61,7 @@ class Plans:
         self._kept: dict[str, tuple[Plan, dict[str, TaskProgram]]] = {}
 
     async def of(
-        self, session: AsyncSession, fingerprint: str, pipeline_id: UUID, version: int
+        self, session: Session, fingerprint: str, pipeline_id: UUID, version: int
     ) -> tuple[Plan, dict[str, TaskProgram]]:
         """The plan of a version; raises `Terminal` when the version was saved without one."""
         if fingerprint not in self._kept:
@@ -75,7 +75,7 @@ class Plans:
         return self._kept[fingerprint]
 
 
-async def take(session: AsyncSession, claim: Claim, plans: Plans, block_rows: int) -> Taken | None:
+async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) -> Taken | None:
     """Take the execution of a claim; None when it has ended or somebody newer holds it."""
     row = (await session.execute(_TAKE, {"id": claim.subject, "generation": claim.generation})).first()
     if row is None or claim.subject is None:
@@ -109,7 +109,7 @@ _REFUSE = text("""
 """)
 
 
-async def hold_to_refuse(session: AsyncSession, claim: Claim) -> Holding | None:
+async def hold_to_refuse(session: Session, claim: Claim) -> Holding | None:
     """Hold an execution that cannot be run, in order to end it; None when it has ended or somebody newer holds it."""
     row = (await session.execute(_REFUSE, {"id": claim.subject, "generation": claim.generation})).first()
     if row is None or claim.subject is None:
@@ -127,7 +127,7 @@ def refuse_hopeless(claim: Claim) -> None:
         )
 
 
-async def revisions_of(session: AsyncSession, plan: Plan) -> dict[UUID, str]:
+async def revisions_of(session: Session, plan: Plan) -> dict[UUID, str]:
     """When each source and destination of a plan changed last, so that workers know a stale configuration."""
     identities = {UUID(step.extract.source) for step in plan.steps if step.extract}
     identities |= {UUID(step.load.destination) for step in plan.steps if step.load}

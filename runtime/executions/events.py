@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import text
 
 from models.errors import Invalid
 from models.events import EventKind
+from runtime.database import Session
 
 MOST: Final = 500
 LATEST: Final = 2**63 - 1
@@ -77,7 +77,7 @@ _OF_ALL = text(f"""
 """)
 
 
-async def of_some(session: AsyncSession, spans: Sequence[Span], most: int = MOST) -> list[Event]:
+async def of_some(session: Session, spans: Sequence[Span], most: int = MOST) -> list[Event]:
     """The next events of several executions, at most `most` of each, by execution and `seq`."""
     parameters = {
         "ids": [span.execution_id for span in spans],
@@ -89,7 +89,7 @@ async def of_some(session: AsyncSession, spans: Sequence[Span], most: int = MOST
     return [_event(row) for row in (await session.execute(_OF_SOME, parameters)).all()]
 
 
-async def of_all(session: AsyncSession, after: int, until: int, most: int = MOST) -> list[Event]:
+async def of_all(session: Session, after: int, until: int, most: int = MOST) -> list[Event]:
     """The next events of all executions with `after < position <= until`; `until` must have been `settled`."""
     parameters = {"after": after, "until": until, "most": most}
     return [_event(row) for row in (await session.execute(_OF_ALL, parameters)).all()]
@@ -109,7 +109,7 @@ _WRITERS = text("""
 """)
 
 
-async def settled(session: AsyncSession, known: int = 0) -> int:
+async def settled(session: Session, known: int = 0) -> int:
     """The last position taken, once every transaction that may have taken one up to it has ended.
 
     What is read afterwards, up to that position, is all there will ever be. Writers are short, so the wait is; it is
@@ -138,11 +138,11 @@ def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
     return int(text)
 
 
-async def _writers(session: AsyncSession) -> set[str]:
+async def _writers(session: Session) -> set[str]:
     return set((await session.scalars(_WRITERS)).all())
 
 
-def _event(row: Row[tuple[object, ...]]) -> Event:
+def _event(row: Any) -> Event:
     return Event(
         row.execution_id,
         row.seq,

@@ -20,10 +20,13 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often streams are read when nobody wakes the reader, in seconds, and how many events wait for a watcher."""
+    """How often streams are read when nobody wakes the reader, how many events wait for a watcher, and how long the
+    reader stays subscribed when nobody watches any more; times in seconds.
+    """
 
     poll_seconds: float = 1.0
     backlog: int = 1000
+    linger_seconds: float = 10.0
 
 
 class Watcher:
@@ -76,7 +79,7 @@ class Feed:
 
 
 class Feeds(Generic[K]):
-    """Streams of one kind by key, read by one loop that runs while somebody watches any of them.
+    """Streams of one kind by key, read by one loop that runs while somebody watches any of them, and a while longer.
 
     `look` reads what is new in some streams and hands it out. The loop calls it for the streams that a wake-up names,
     and for all of them at least every `poll_seconds`, since wake-ups may be lost.
@@ -155,13 +158,15 @@ class Feeds(Generic[K]):
 
     async def _follow_all(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        while self._feeds:
+        due = end = loop.time()
+        while self._feeds or loop.time() < end:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(due if self._feeds else min(due, end)):
                     await self._news.wait()
             self._news.clear()
             woken, self._woken = self._woken, set()
+            if self._feeds:
+                end = loop.time() + self._pace.linger_seconds
             if loop.time() >= due:
                 woken, due = set(self._feeds), loop.time() + self._pace.poll_seconds
             try:

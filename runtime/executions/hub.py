@@ -70,7 +70,7 @@ class Hub:
         with self._everything.watching(None, await self._now()) as (watcher, joined):
             position = joined if after is None else after
             while position < joined:
-                async with self._database.transaction(READER) as session:
+                async with self._database.statements(READER) as session:
                     missed = await of_all(session, position, joined)
                 for event in await sight.of(event for event in missed if event.kind in wanted):
                     yield event
@@ -93,13 +93,13 @@ class Hub:
         known = self._everything.cursor(None)
         if known is not None:
             return known
-        async with self._database.transaction(READER) as session:
+        async with self._database.statements(READER) as session:
             return await settled(session)
 
     async def _replayed(self, execution: PipelineExecution, after: int, until: int) -> AsyncGenerator[Event, None]:
         """The events with `after < seq <= until`, page by page, as fast as they are taken."""
         while after < until:
-            async with self._database.transaction(READER) as session:
+            async with self._database.statements(READER) as session:
                 page = await of_some(session, [Span(execution.id, execution.started_at, after, until)])
             for event in page:
                 yield event
@@ -110,7 +110,7 @@ class Hub:
         left = dict(feeds)
         while left:
             spans = [Span(key, feed.since or datetime.min, feed.cursor, LATEST) for key, feed in left.items()]
-            async with self._database.transaction(READER) as session:
+            async with self._database.statements(READER) as session:
                 events = await of_some(session, spans)
             counts = dict.fromkeys(left, 0)
             for event in events:
@@ -120,7 +120,7 @@ class Hub:
 
     async def _look_at_all(self, feeds: Mapping[None, Feed]) -> None:
         for feed in feeds.values():
-            async with self._database.transaction(READER) as session:
+            async with self._database.statements(READER) as session:
                 last = await settled(session, feed.cursor)
                 while feed.cursor < last:
                     events = await of_all(session, feed.cursor, last)

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import Conflict
 from models.events import EventKind
@@ -16,11 +16,11 @@ from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics, 
 from models.fields import JsonObject
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
-from runtime.database import Database
+from runtime.database import Database, Session
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.02
 
 
 class Fenced(Conflict):
@@ -160,7 +160,8 @@ class Journal:
         self._holding = holding
         self._log = log
         self._buffer: list[Entry] = []
-        self._closing = False
+        self._state: ExecutionState | None = ExecutionState.RUNNING
+        self._closed = asyncio.Event()
         self._news = asyncio.Event()
 
     def record(self, *entries: Entry) -> None:
@@ -170,39 +171,41 @@ class Journal:
 
     def close(self) -> None:
         """Let `wait` end: what is still buffered goes with `finish`."""
-        self._closing = True
+        self._closed.set()
         self._news.set()
 
     async def wait(self) -> bool:
-        """Wait until there is something to flush, and a moment for what comes with it; False once closed.
+        """Wait until there is something to flush, and a while for what comes with it; False once closed.
 
-        Without that moment the last step's row would start a transaction that the ending then waits for.
+        So a short execution writes once, at its end, and a long one is never further behind than that while.
         """
         await self._news.wait()
-        if not self._closing:
-            await asyncio.sleep(GATHER_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._closed.wait()
         self._news.clear()
-        return not self._closing
+        return not self._closed.is_set()
 
-    async def flush(self, state: ExecutionState | None = None) -> None:
-        """Write what is buffered, and the execution's state if given, in one transaction; raises `Fenced`."""
+    async def flush(self) -> None:
+        """Write what is buffered, and the first time that the execution runs; raises `Fenced`."""
         entries, self._buffer = self._buffer, []
+        state, self._state = self._state, None
         if not entries and state is None:
             return
-        async with self._database.transaction(RUNTIME) as session:
+        async with self._database.statements(RUNTIME) as session:
             await self._write(session, entries, state)
         await self._tell(entries)
 
     async def finish(self, ending: Ending, last: Entry) -> None:
         """Write the rest and the ending, with cursors, ledger and work item, in one transaction; raises `Fenced`."""
         entries, self._buffer = [*self._buffer, last], []
-        async with self._database.transaction(RUNTIME) as session:
+        async with self._database.statements(RUNTIME) as session:
             await self._write(session, entries, None)
             if (await session.execute(_END, self._ending(ending))).first() is None:
                 raise Fenced("the execution was taken over while it ended", hint="this supervisor stops")
         await self._tell(entries)
 
-    async def _write(self, session: AsyncSession, entries: Sequence[Entry], state: ExecutionState | None) -> None:
+    async def _write(self, session: Session, entries: Sequence[Entry], state: ExecutionState | None) -> None:
         events = [_event(ordinal, entry) for ordinal, entry in enumerate(entries, 1)]
         steps = {entry.step.step_name: _columns(entry.step) for entry in entries if entry.step is not None}
         parameters = {
@@ -238,8 +241,7 @@ class Journal:
     async def _tell(self, entries: Sequence[Entry]) -> None:
         """Append to the log and wake whoever watches; neither may fail the execution."""
         self._log.write([{"at": e.at, "kind": e.kind, "step": _step_name(e), **e.payload} for e in entries])
-        await self._bus.publish(events_topic(self._holding.execution_id))
-        await self._bus.publish(ALL_EVENTS)
+        await self._bus.publish(events_topic(self._holding.execution_id), ALL_EVENTS)
 
 
 def _step_name(entry: Entry) -> str | None:

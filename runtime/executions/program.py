@@ -1,8 +1,10 @@
 """What a worker is sent: one task of a plan as a small picklable program, and the request to run it once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property, lru_cache
 from uuid import UUID
 
 import pyarrow as pa
@@ -33,11 +35,12 @@ class CursorOwner:
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskProgram:
     """One task, ready to run: `sql` over tables named as `inputs` (or as the extract), None when rows pass unchanged.
 
     `counting` gives the rows after each member that changes their number, where that cannot be told from both ends.
+    It is sent with every request, so it is pickled once, and unpickled once in each process.
     """
 
     task: str
@@ -60,6 +63,18 @@ class TaskProgram:
     def load_step(self) -> str | None:
         """The name of the load it ends with."""
         return self.members[-1].name if self.load else None
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return pickle.dumps([getattr(self, one.name) for one in fields(self)])
+
+    def __reduce__(self) -> "tuple[Callable[[bytes], TaskProgram], tuple[bytes]]":
+        return _unpacked, (self._packed,)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(packed: bytes) -> TaskProgram:
+    return TaskProgram(*pickle.loads(packed))
 
 
 class Phase(StrEnum):
@@ -101,6 +116,11 @@ class TaskRequest:
     upper: str | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def delivers(self) -> bool:
+        """Whether it has an output: blocks that other tasks read."""
+        return self.program.load is None and self.phase in (Phase.WHOLE, Phase.PARTITION)
 
 
 @dataclass(frozen=True, slots=True)

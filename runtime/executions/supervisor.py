@@ -175,7 +175,6 @@ class Supervisor:
 
     async def _write(self) -> None:
         """The one writer: whatever gathered while it wrote goes with the next transaction."""
-        await self.journal.flush(ExecutionState.RUNNING)
         while await self.journal.wait():
             await self.journal.flush()
 

@@ -1,7 +1,8 @@
 """Named leases: who holds a name until when; a new holder raises the generation, which fences the old one off."""
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+
+from runtime.database import Session
 
 _HOLD = text("""
     INSERT INTO leases AS lease (name, holder, generation, acquired_at, expires_at)
@@ -17,12 +18,12 @@ _HOLD = text("""
 _DROP = text("DELETE FROM leases WHERE name = :name AND holder = :holder")
 
 
-async def hold(session: AsyncSession, name: str, holder: str, seconds: float) -> int | None:
+async def hold(session: Session, name: str, holder: str, seconds: float) -> int | None:
     """Take or renew a lease for `seconds`; its generation, or None while another holds it."""
     row = (await session.execute(_HOLD, {"name": name, "holder": holder, "seconds": seconds})).first()
     return None if row is None else int(row.generation)
 
 
-async def drop(session: AsyncSession, name: str, holder: str) -> None:
+async def drop(session: Session, name: str, holder: str) -> None:
     """Give a lease up."""
     await session.execute(_DROP, {"name": name, "holder": holder})

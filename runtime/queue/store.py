@@ -13,7 +13,7 @@ from models.errors import DomainError, NotFound, Unavailable
 from models.fields import Json, JsonObject
 from models.work import WorkItem, WorkState
 from runtime.bus import Bus, outcome_topic
-from runtime.database import Database, Identity
+from runtime.database import Database, Identity, Session
 from runtime.queue.failures import failure_from, failure_to
 from runtime.queue.kinds import WorkKind
 
@@ -68,7 +68,7 @@ _CLAIM = text("""
 
 
 async def claim(
-    session: AsyncSession, holder: str, *, kinds: Sequence[WorkKind], limit: int, lease_seconds: float
+    session: Session, holder: str, *, kinds: Sequence[WorkKind], limit: int, lease_seconds: float
 ) -> list[Claim]:
     """Take at most `limit` waiting items of these kinds, the most urgent and then the oldest first."""
     parameters = {"holder": holder, "kinds": [kind.value for kind in kinds], "limit": limit}
@@ -90,7 +90,7 @@ _WAITING = text("""
 """)
 
 
-async def waiting(session: AsyncSession, kind: WorkKind, most: int) -> tuple[int, float]:
+async def waiting(session: Session, kind: WorkKind, most: int) -> tuple[int, float]:
     """How many items of a kind wait, and the seconds the oldest has waited, looking no further than `most` items."""
     row = (await session.execute(_WAITING, {"kind": kind.value, "most": most})).one()
     return int(row.waiting), float(row.waited)
@@ -105,7 +105,7 @@ _RELEASE_LAPSED = text("""
 """)
 
 
-async def release_lapsed(session: AsyncSession) -> int:
+async def release_lapsed(session: Session) -> int:
     """Put items whose holder stopped renewing back into the queue; the next claim raises their generation."""
     return len((await session.execute(_RELEASE_LAPSED)).all())
 
@@ -117,7 +117,7 @@ _WITHDRAW = text("""
 """)
 
 
-async def withdraw(session: AsyncSession, subject: UUID) -> bool:
+async def withdraw(session: Session, subject: UUID) -> bool:
     """Take a waiting item out of the queue; False when it has been claimed already."""
     return (await session.execute(_WITHDRAW, {"subject": subject})).first() is not None
 
@@ -129,7 +129,7 @@ _RENEW = text("""
 """)
 
 
-async def renew(session: AsyncSession, item: UUID, generation: int, lease_seconds: float) -> bool:
+async def renew(session: Session, item: UUID, generation: int, lease_seconds: float) -> bool:
     """Push the lease's end out; False when the item is no longer ours."""
     parameters = {"id": item, "generation": generation, "lease_seconds": lease_seconds}
     return (await session.execute(_RENEW, parameters)).first() is not None
@@ -144,7 +144,7 @@ _SETTLE = text("""
 """)
 
 
-async def settle(session: AsyncSession, claimed: Claim, result: Json = None, error: DomainError | None = None) -> bool:
+async def settle(session: Session, claimed: Claim, result: Json = None, error: DomainError | None = None) -> bool:
     """Record how a claimed item ended; False when it is no longer ours."""
     parameters = {
         "id": claimed.id,

@@ -25,7 +25,7 @@ from tests.kit.statements import recorded
 
 PROGRESS = EventKind.STEP_PROGRESS
 DONE = EventKind.EXECUTION_COMPLETED
-QUICK = Pace(poll_seconds=0.02)
+QUICK = Pace(poll_seconds=0.02, linger_seconds=0.1)
 NEVER = Pace(poll_seconds=600)
 
 
@@ -264,7 +264,7 @@ async def test_a_wake_up_is_enough(database: Database, running: PipelineExecutio
     await hub.close()
 
 
-async def test_the_loop_ends_with_the_last_watcher_and_begins_again(
+async def test_the_loop_ends_a_while_after_the_last_watcher_and_begins_again(
     database: Database, running: PipelineExecution, hub: Hub
 ) -> None:
     await told(database, running, [PROGRESS])
