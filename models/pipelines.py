@@ -61,9 +61,12 @@ class QualityAction(StrEnum):
 
 
 class RetryPolicy(StrictModel):
-    """How often and after which pause a failed step runs again; seconds; `jitter` is the share of the pause drawn."""
+    """How often a step runs at most, the first time included, and after which pause it runs again.
 
-    max_attempts: int = Limited(default=3, ge=1, le=100)
+    Pauses are in seconds; `jitter` is the share of the pause drawn. The default gives WS-269's three retries.
+    """
+
+    max_attempts: int = Limited(default=4, ge=1, le=100)
     initial_seconds: float = Limited(default=1.0, ge=0, le=3600)
     multiplier: float = Limited(default=2.0, ge=1, le=100)
     max_seconds: float = Limited(default=60.0, ge=0, le=86_400)

@@ -7,7 +7,7 @@ from sqlglot import exp
 
 from models.errors import Invalid
 from models.fields import StrictModel
-from models.pipelines import StepType
+from models.pipelines import RetryPolicy, StepType
 from runtime.batches.types import Columns
 from runtime.connectors.catalog import Catalog
 from runtime.pipelines.definition import ExtractStep, LoadStep, PipelineDefinition, TransformStep
@@ -23,7 +23,7 @@ from runtime.transforms._inference import Inference
 from runtime.transforms._sql import column, name, render
 from runtime.transforms.union import united
 
-DEFAULT_RETRIES = 3
+DEFAULT_RETRY = RetryPolicy()
 
 
 def compile_definition(definition: PipelineDefinition, catalog: Catalog) -> Plan:
@@ -60,7 +60,7 @@ class _Compiling:
     def step(self, wired: Wired, order: int) -> PlanStep:
         """Compile one step; all its inputs were compiled before."""
         placed, policy = wired.placed, self.definition.retry_policy
-        default = policy.max_attempts if policy else DEFAULT_RETRIES
+        default = (policy or DEFAULT_RETRY).max_attempts - 1
         base = PlanStep(
             name=placed.name,
             type=StepType(placed.step.type),
