@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import Field as Limited
@@ -78,34 +77,6 @@ class RetryPolicy(StrictModel):
         if self.max_seconds < self.initial_seconds:
             raise ValueError("max_seconds must not be less than initial_seconds")
         return self
-
-
-class CronSchedule(StrictModel):
-    """Runs when a cron expression says so, in a time zone."""
-
-    type: Literal["cron"]
-    expression: str = Limited(min_length=9, max_length=200)
-    timezone: str = "UTC"
-
-
-class IntervalSchedule(StrictModel):
-    """Runs every so often; `expression` is a duration such as `15m`, `4h` or `1d`."""
-
-    type: Literal["interval"]
-    expression: str = Limited(pattern=r"^[1-9][0-9]*[smhdw]$")
-    timezone: str = "UTC"
-
-
-class EventSchedule(StrictModel):
-    """Runs when an event of that name arrives."""
-
-    type: Literal["event"]
-    expression: str = Limited(min_length=1, max_length=200)
-    timezone: str | None = None
-
-
-ScheduleConfig: TypeAlias = Annotated[CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")]
-"""When something runs, tagged by `type`."""
 
 
 class QualityCheckRef(StrictModel):
