@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sqlglot import exp
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
@@ -23,6 +23,8 @@ from runtime.transforms._inference import Inference
 from runtime.transforms._sql import parse_query, same, unknown
 
 Sources: TypeAlias = Registry[type[Source[StrictModel]]]
+
+T = TypeVar("T")
 
 DEFAULT_PARTITIONS = 4
 LAST_RUN = "last_run"
@@ -54,7 +56,7 @@ def compile_extract(
         _require(incremental.cursor_column, columns, f"{path}.incremental.cursor_column")
     if config.partition is not None:
         _check_partition(config.partition.column, columns, f"{path}.partition.column")
-    counted = config.partition.count if config.partition else DEFAULT_PARTITIONS if parallel else 1
+    divided_by, counted = _partitions(config, entry, columns, parallel=parallel)
     plan = ExtractPlan(
         source=str(entry.id),
         kind=entry.kind,
@@ -66,7 +68,7 @@ def compile_extract(
         cursor_initial=incremental.initial if incremental else None,
         cursor_lag_seconds=incremental.lag_seconds if incremental else 0,
         reads_last_run=reads_last_run,
-        partition_column=config.partition.column if config.partition else None,
+        partition_column=divided_by,
         partitions=counted,
     )
     return plan, columns
@@ -96,21 +98,21 @@ def _what(config: ExtractConfig, entry: SourceEntry, path: str) -> tuple[Columns
 
 
 def _dataset(dataset: str, entry: SourceEntry, path: str) -> Columns | None:
-    found = next((columns for name, columns in _named(entry).items() if same(name, dataset)), None)
+    found = next((columns for name, columns in _named(entry.datasets).items() if same(name, dataset)), None)
     if found is None and entry.datasets and entry.type is SourceType.DATABASE:
         error = unknown("dataset", dataset, list(entry.datasets), path, f" in {entry.name}")
         raise Invalid(error.message, hint=f"{error.hint}; {_REDISCOVER}", path=path)
     return found
 
 
-def _named(entry: SourceEntry) -> dict[str, Columns]:
-    """The datasets by name, those of PostgreSQL's default schema with and without it."""
-    named = dict(entry.datasets)
-    for name, columns in entry.datasets.items():
+def _named(datasets: Mapping[str, T]) -> dict[str, T]:
+    """What is known of datasets by their names, those of PostgreSQL's default schema with and without it."""
+    named = dict(datasets)
+    for name, known in datasets.items():
         bare = name.removeprefix("public.")
-        named.setdefault(bare, columns)
+        named.setdefault(bare, known)
         if "." not in bare:
-            named.setdefault(f"public.{bare}", columns)
+            named.setdefault(f"public.{bare}", known)
     return named
 
 
@@ -122,7 +124,7 @@ def _queried(sql: str, entry: SourceEntry, path: str) -> tuple[Columns | None, b
     reads_last_run = any(one.name == LAST_RUN for one in tree.find_all(exp.Placeholder, exp.Parameter))
     if not entry.datasets:
         return None, reads_last_run
-    relations = [Relation(name, columns) for name, columns in _named(entry).items()]
+    relations = [Relation(name, columns) for name, columns in _named(entry.datasets).items()]
     inference = Inference(relations, path, closed=False, typed=dialect == DIALECT)
     if dialect == "postgres":
         tree = normalize_identifiers(tree, dialect=dialect)
@@ -154,6 +156,26 @@ def _check_partition(name: str, columns: Columns | None, path: str) -> None:
             hint="choose another column, or remove `partition`",
             path=path,
         )
+
+
+def _partitions(
+    config: ExtractConfig, entry: SourceEntry, columns: Columns | None, *, parallel: bool
+) -> tuple[str | None, int]:
+    """By which column a read is divided, and into how many parts at most.
+
+    `parallel_execution` alone divides files among themselves, and a table by its primary key where that is one number
+    or moment; any other read needs `partition`.
+    """
+    if config.partition is not None:
+        return config.partition.column, config.partition.count
+    if not parallel:
+        return None, 1
+    if entry.type is SourceType.FILE:
+        return None, DEFAULT_PARTITIONS
+    key = next((one for name, one in _named(entry.primary_keys).items() if same(name, config.dataset or "")), ())
+    kind = next((t.canonical(one.type) for one in columns or () if key == (one.name,)), UNKNOWN)
+    divides = entry.type is SourceType.DATABASE and (t.is_number(kind) or t.is_moment(kind))
+    return (key[0], DEFAULT_PARTITIONS) if divides else (None, 1)
 
 
 def require_all(names: Sequence[str], columns: Columns | None, path: str) -> None:

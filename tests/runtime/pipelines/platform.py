@@ -36,6 +36,7 @@ CATALOG = Catalog(
             SourceType.DATABASE,
             "postgres",
             datasets={"public.bookings": BOOKINGS, "public.venues": VENUES},
+            primary_keys={"public.bookings": ("id",), "public.venues": ("id", "name")},
         ),
         SourceEntry(UUID(int=2), "guest-files", SourceType.FILE, "csv", datasets={"guests.csv": VENUES}),
         SourceEntry(UUID(int=3), "new-db", SourceType.DATABASE, "postgres"),

@@ -86,8 +86,25 @@ def test_partitions_come_from_the_partition_or_from_parallel_execution() -> None
     plan, _ = planned(dataset="bookings", partition={"column": "id", "count": 8})
     assert (plan.partition_column, plan.partitions) == ("id", 8)
     config = ExtractConfig(source_id="wedding-api-db", dataset="bookings")
-    assert compile_extract(config, "c", CATALOG, parallel=True)[0].partitions == 4
-    assert compile_extract(config, "c", CATALOG, parallel=False)[0].partitions == 1
+    plan, _ = compile_extract(config, "c", CATALOG, parallel=True)
+    assert (plan.partition_column, plan.partitions) == ("id", 4)
+    plan, _ = compile_extract(config, "c", CATALOG, parallel=False)
+    assert (plan.partition_column, plan.partitions) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "partitions"),
+    [
+        ({"source_id": "wedding-api-db", "dataset": "venues"}, 1),
+        ({"source_id": "wedding-api-db", "query": "SELECT * FROM bookings"}, 1),
+        ({"source_id": "new-db", "dataset": "bookings"}, 1),
+        ({"source_id": "guest-files"}, 4),
+    ],
+    ids=["a key of two columns", "a query", "an undiscovered table", "files"],
+)
+def test_a_read_without_a_column_to_divide_by_is_planned_in_one_part(config: dict[str, Json], partitions: int) -> None:
+    plan, _ = compile_extract(ExtractConfig.model_validate(config), "c", CATALOG, parallel=True)
+    assert (plan.partition_column, plan.partitions) == (None, partitions)
 
 
 @pytest.mark.parametrize(
