@@ -27,13 +27,14 @@ RECONNECT_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What saving a definition did, or would do: created, updated or unchanged, and what differs."""
+    """What saving a definition did, or would do: created, updated or unchanged; what differs; what to know of it."""
 
     kind: EntryKind
     name: str
     action: str
     changes: tuple[Change, ...] = ()
     incomparable: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Client:
@@ -85,7 +86,8 @@ class Client:
         found = await self._transport.ask(operations.APPLY, definition=entry.document, dryRun=dry_run)
         applied = _Applied.model_validate(found)
         changed = tuple(change.told() for change in applied.changes)
-        return Saved(entry.kind, str(entry.document.get("pipeline_name")), applied.action.lower(), changed)
+        name = str(entry.document.get("pipeline_name"))
+        return Saved(entry.kind, name, applied.action.lower(), changed, notes=applied.plan.notes)
 
     async def discover_source(self, name: str) -> list[str]:
         """Have the runtime look which datasets a source has; waits until it has, and answers their names."""
@@ -190,9 +192,14 @@ class _Change(Value):
         return Change(kind=ChangeKind(self.kind.lower()), path=self.path, old=self.old, new=self.new)
 
 
+class _Noted(Value):
+    notes: tuple[str, ...]
+
+
 class _Applied(Value):
     action: str
     changes: tuple[_Change, ...]
+    plan: _Noted
 
 
 class _Dataset(Value):

@@ -12,6 +12,7 @@ def test_apply_adds_then_changes_then_leaves(guests: Guests) -> None:
         f"+ source {name}-in: created",
         f"+ destination {name}-out: created",
         f"+ pipeline {name}: created",
+        "    The columns of 'read' are not known: what uses them is checked at the run.",
     ]
     guests.file.write_text(guests.file.read_text().replace("Guests who come.", "Who comes."))
     second = guests.run("apply", guests.file)
