@@ -61,8 +61,9 @@ async def _diff(entries: list[Entry]) -> list[Saved]:
     found = list[Saved]()
     async with Client.of_home(Settings.load()) as client:
         for entry in entries:
+            added = [one.name for one in found if one.action == "created" and one.kind is not EntryKind.PIPELINE]
             with _located(entry):
-                found.append(await client.compare(entry))
+                found.append(await client.compare(entry, added))
     return found
 
 

@@ -1,7 +1,7 @@
 """The client: what a person or a program does with a server, typed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -12,10 +12,11 @@ from api.client.transport import Transport
 from api.client.values import Event, Execution, ExecutionSummary, Log, PlanText, Value
 from api.signing import signed
 from models.access import Role
-from models.errors import Exhausted, Unavailable
+from models.errors import Exhausted, NotFound, Unavailable
 from models.fields import Json, JsonObject
 from runtime.embedded.home import Home
-from runtime.pipelines.difference import Change, ChangeKind
+from runtime.pipelines.difference import Change, ChangeKind, difference
+from runtime.pipelines.expand import references
 from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
@@ -73,8 +74,14 @@ class Client:
         created = await places.save(self._transport, entry.kind, entry.document)
         return Saved(entry.kind, places.check(entry.kind, entry.document), "created" if created else "updated")
 
-    async def compare(self, entry: Entry) -> Saved:
-        """What `save` would do; sealed parts of sources and destinations cannot be compared."""
+    async def compare(self, entry: Entry, after: Collection[str] = ()) -> Saved:
+        """What `save` would do; sealed parts of sources and destinations cannot be compared.
+
+        `after` names sources and destinations that are to be added before: a pipeline over them is compared as it is
+        written, since it cannot be compiled yet.
+        """
+        if entry.kind is EntryKind.PIPELINE and set(after).intersection(references(entry.pipeline())):
+            return await _written(self, entry)
         if entry.kind is EntryKind.PIPELINE:
             return await self._apply(entry, dry_run=True)
         name = places.check(entry.kind, entry.document)
@@ -180,6 +187,17 @@ class Client:
     async def log(self, reference: UUID | str, after: int = 0) -> Log:
         """Some lines of an execution's log from a cursor on; none and the same cursor when there are no more."""
         return Log.model_validate(await self._transport.ask(operations.LOGS, id=str(reference), after=after))
+
+
+async def _written(client: Client, entry: Entry) -> Saved:
+    """How a definition differs from the saved one, as both are written."""
+    name = entry.pipeline().pipeline_name
+    try:
+        earlier = await client.definition(name)
+    except NotFound:
+        return Saved(entry.kind, name, "created", tuple(difference({}, entry.document)))
+    changes = tuple(difference(earlier, entry.document))
+    return Saved(entry.kind, name, "updated" if changes else "unchanged", changes)
 
 
 class _Change(Value):
