@@ -17,7 +17,6 @@ from runtime.pipelines.definition import ExtractConfig
 from runtime.pipelines.plan import ExtractPlan
 from runtime.registry import Registry
 from runtime.transforms import _types as t
-from runtime.transforms._columns import has
 from runtime.transforms._contract import Relation
 from runtime.transforms._inference import Inference
 from runtime.transforms._sql import parse_query, same, unknown
@@ -44,8 +43,8 @@ def compile_extract(
     """
     entry = _source(config.source_id, path, catalog)
     columns, reads_last_run = _what(config, entry, path)
-    _check_filters(config.filters, columns, f"{path}.filters")
-    incremental = config.incremental
+    filters = _filters(config.filters, columns, f"{path}.filters")
+    incremental, cursor_column = config.incremental, None
     if (incremental is not None or reads_last_run) and not plugins.get(entry.kind, f"{path}.source_id").incremental:
         raise Invalid(
             f"a {entry.kind} source cannot be read incrementally",
@@ -53,18 +52,16 @@ def compile_extract(
             path=f"{path}.incremental" if incremental is not None else f"{path}.query",
         )
     if incremental is not None:
-        _require(incremental.cursor_column, columns, f"{path}.incremental.cursor_column")
-    if config.partition is not None:
-        _check_partition(config.partition.column, columns, f"{path}.partition.column")
-    divided_by, counted = _partitions(config, entry, columns, parallel=parallel)
+        cursor_column = _spelled(incremental.cursor_column, columns, f"{path}.incremental.cursor_column")
+    divided_by, counted = _partitions(config, entry, columns, path, parallel=parallel)
     plan = ExtractPlan(
         source=str(entry.id),
         kind=entry.kind,
         dataset=config.dataset,
         query=config.query,
-        filters=config.filters,
+        filters=filters,
         batch_rows=config.batch_size,
-        cursor_column=incremental.cursor_column if incremental else None,
+        cursor_column=cursor_column,
         cursor_initial=incremental.initial if incremental else None,
         cursor_lag_seconds=incremental.lag_seconds if incremental else 0,
         reads_last_run=reads_last_run,
@@ -134,32 +131,46 @@ def _queried(sql: str, entry: SourceEntry, path: str) -> tuple[Columns | None, b
         raise Invalid(error.message, hint=f"{error.hint}; {_REDISCOVER}", path=error.path) from error
 
 
-def _check_filters(filters: Mapping[str, Json], columns: Columns | None, path: str) -> None:
+def _filters(filters: Mapping[str, Json], columns: Columns | None, path: str) -> dict[str, Json]:
+    """The filters under their columns' names."""
+    found: dict[str, Json] = {}
     for name, value in filters.items():
-        _require(name, columns, f"{path}.{name}")
+        column = _spelled(name, columns, f"{path}.{name}")
+        if column in found:
+            raise Invalid(f"filters the column {column!r} a second time", hint="join both", path=f"{path}.{name}")
+        found[column] = value
         for operator in value if isinstance(value, dict) else ():
             if operator not in _OPERATORS:
                 raise unknown("operator", operator, _OPERATORS, f"{path}.{name}.{operator}")
+    return found
 
 
-def _require(name: str, columns: Columns | None, path: str) -> None:
-    if columns is not None and not has(columns, name):
-        raise unknown("column", name, [one.name for one in columns], path, " in what is read")
+def _spelled(name: str, columns: Columns | None, path: str) -> str:
+    """The column's name as it is read; connectors quote it, so that upper and lower case count there."""
+    if columns is None:
+        return name
+    names = [one.name for one in columns]
+    found = name if name in names else next((one for one in names if same(one, name)), None)
+    if found is None:
+        raise unknown("column", name, names, path, " in what is read")
+    return found
 
 
-def _check_partition(name: str, columns: Columns | None, path: str) -> None:
-    _require(name, columns, path)
-    kind = next((t.canonical(one.type) for one in columns or () if same(one.name, name)), UNKNOWN)
+def _divisible(name: str, columns: Columns | None, path: str) -> str:
+    """The name of a column that has ranges, as it is read."""
+    found = _spelled(name, columns, path)
+    kind = next((t.canonical(one.type) for one in columns or () if one.name == found), UNKNOWN)
     if kind != UNKNOWN and not (t.is_number(kind) or t.is_moment(kind)):
         raise Invalid(
             f"the column {name!r} is a {kind}; ranges need a number, a date or a timestamp",
             hint="choose another column, or remove `partition`",
             path=path,
         )
+    return found
 
 
 def _partitions(
-    config: ExtractConfig, entry: SourceEntry, columns: Columns | None, *, parallel: bool
+    config: ExtractConfig, entry: SourceEntry, columns: Columns | None, path: str, *, parallel: bool
 ) -> tuple[str | None, int]:
     """By which column a read is divided, and into how many parts at most.
 
@@ -167,7 +178,7 @@ def _partitions(
     or moment; any other read needs `partition`.
     """
     if config.partition is not None:
-        return config.partition.column, config.partition.count
+        return _divisible(config.partition.column, columns, f"{path}.partition.column"), config.partition.count
     if not parallel:
         return None, 1
     if entry.type is SourceType.FILE:
@@ -178,7 +189,6 @@ def _partitions(
     return (key[0], DEFAULT_PARTITIONS) if divides else (None, 1)
 
 
-def require_all(names: Sequence[str], columns: Columns | None, path: str) -> None:
-    """Raise `Invalid` for the first of the names that is known not to be a column."""
-    for index, name in enumerate(names):
-        _require(name, columns, f"{path}[{index}]")
+def spelled(names: Sequence[str], columns: Columns | None, path: str) -> tuple[str, ...]:
+    """The columns of these names as they are read; raises `Invalid` for the first that is known not to be one."""
+    return tuple(_spelled(name, columns, f"{path}[{index}]") for index, name in enumerate(names))

@@ -9,7 +9,7 @@ from runtime.batches.types import Columns
 from runtime.connectors._contract import DESTINATIONS, Destination
 from runtime.connectors.catalog import Catalog, DestinationEntry
 from runtime.pipelines.definition import LoadConfig
-from runtime.pipelines.extraction import require_all
+from runtime.pipelines.extraction import spelled
 from runtime.pipelines.plan import LoadPlan
 from runtime.registry import Registry
 from runtime.transforms._sql import same, unknown
@@ -35,9 +35,8 @@ def compile_load(
             hint=f"it can: {', '.join(sorted(known))}",
             path=f"{path}.write_mode" if config.write_mode else f"{path}.destination_id",
         )
-    require_all(config.key_columns, columns, f"{path}.key_columns")
-    require_all(config.partition_by, columns, f"{path}.partition_by")
-    keys = tuple(config.key_columns)
+    keys = spelled(config.key_columns, columns, f"{path}.key_columns")
+    partition_by = spelled(config.partition_by, columns, f"{path}.partition_by")
     if mode is WriteMode.UPSERT and not keys:
         keys = _primary_key(config.table_name, entry, columns, path)
     return LoadPlan(
@@ -46,7 +45,7 @@ def compile_load(
         table=config.table_name,
         write_mode=mode,
         key_columns=keys,
-        partition_by=tuple(config.partition_by),
+        partition_by=partition_by,
         options=config.options,
     )
 

@@ -82,6 +82,16 @@ def test_an_incremental_read_keeps_its_column_start_and_lag() -> None:
     assert (read.cursor_column, read.cursor_initial, read.cursor_lag_seconds) == ("name", "a", 60)
 
 
+def test_columns_are_named_as_the_source_spells_them() -> None:
+    plan, _ = planned(
+        dataset="bookings",
+        filters={"COUPLE": "A"},
+        incremental={"cursor_column": "Updated_At"},
+        partition={"column": "ID"},
+    )
+    assert (dict(plan.filters), plan.cursor_column, plan.partition_column) == ({"couple": "A"}, "updated_at", "id")
+
+
 def test_partitions_come_from_the_partition_or_from_parallel_execution() -> None:
     plan, _ = planned(dataset="bookings", partition={"column": "id", "count": 8})
     assert (plan.partition_column, plan.partitions) == ("id", 8)
@@ -123,6 +133,7 @@ def test_a_read_without_a_column_to_divide_by_is_planned_in_one_part(config: dic
         ({"query": "SELECT cuple FROM bookings"}, "query", "did you mean `couple`?"),
         ({"dataset": "bookings", "filters": {"cuple": 1}}, "filters.cuple", "no column 'cuple'"),
         ({"dataset": "bookings", "filters": {"id": {"~": 1}}}, "filters.id.~", "no operator '~'"),
+        ({"dataset": "bookings", "filters": {"id": 1, "ID": 2}}, "filters.ID", "a second time"),
         ({"dataset": "bookings", "partition": {"column": "idd"}}, "partition.column", "no column 'idd'"),
         ({"dataset": "bookings", "partition": {"column": "couple"}}, "partition.column", "VARCHAR"),
         (

@@ -24,11 +24,11 @@ def test_the_write_mode_is_the_destination_s_unless_given() -> None:
     assert load.write_mode is WriteMode.OVERWRITE
 
 
-def test_keys_and_partition_columns_may_differ_from_the_rows_in_case() -> None:
+def test_keys_and_partition_columns_take_the_case_of_the_rows() -> None:
     config = written(write_mode="upsert", key_columns=["ID"], partition_by=["Wedding_Date"])
     load = compiled(simple(destination_config=config)).step("load").load
     assert load is not None
-    assert load.key_columns == ("ID",)
+    assert (load.key_columns, load.partition_by) == (("id",), ("wedding_date",))
 
 
 @pytest.mark.parametrize(
