@@ -53,6 +53,7 @@ CATALOG = Catalog(
             primary_keys={"fact_bookings": ("booking_id",)},
         ),
         DestinationEntry(UUID(int=12), "old-warehouse", DestinationType.WAREHOUSE, "parquet", active=False),
+        DestinationEntry(UUID(int=14), "store", DestinationType.DATABASE, "postgres"),
         DestinationEntry(UUID(int=13), "mirror", DestinationType.FILE, "parquet", write_mode=WriteMode.OVERWRITE),
     ),
 )
