@@ -126,7 +126,7 @@ def test_a_read_without_a_column_to_divide_by_is_planned_in_one_part(config: dic
         ({"dataset": "bokings"}, "dataset", "discover the source again"),
         ({"dataset": "bookings", "query": "SELECT 1"}, "dataset", "both a query and a dataset"),
         ({}, None, "neither a query nor a dataset"),
-        ({"query": "SELECT FROM WHERE"}, "query", "does not parse"),
+        ({"query": "SELECT FROM WHERE"}, "query", "it is read as PostgreSQL has it"),
         ({"query": "DELETE FROM bookings"}, "query", "not DELETE"),
         ({"query": "SELECT 1; DROP TABLE bookings"}, "query", "2 statements"),
         ({"query": "SELECT id INTO copy FROM bookings"}, "query", "not INTO"),
