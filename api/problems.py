@@ -93,9 +93,17 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     """Starlette's handler of what its routes refuse: no such path, no such method."""
     if not isinstance(error, HTTPException):
         raise error
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    answer = problem(error.status_code, code, error.detail)
-    answer.headers.update(error.headers or {})
+    headers = error.headers or {}
+    match error.status_code:
+        case 404:
+            hint = "there are /graphql, /api/data-pipelines, /livez, /readyz and /metrics"
+            answer = problem(404, "not_found", "there is nothing at this path", hint=hint)
+        case 405:
+            hint = f"this path takes {headers.get('allow') or headers.get('Allow')}"
+            answer = problem(405, "method_not_allowed", "this path does not take this method", hint=hint)
+        case status:
+            answer = problem(status, "http_error", error.detail)
+    answer.headers.update(headers)
     return answer
 
 

@@ -32,7 +32,7 @@ _STATUS_OF_CODE: Final = {
     "time_limit": 503,
     "internal": 500,
 }
-_NAME_HERE: Final = {"first": "limit", "after": "cursor"}
+_NAME_HERE: Final = {"first": "limit", "after": "cursor", "idempotency_key": "Idempotency-Key"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from typing import cast
 
-from graphql import GraphQLError, NoSchemaIntrospectionCustomRule
+from graphql import GraphQLError, NoSchemaIntrospectionCustomRule, OperationDefinitionNode
 from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionContext
 from strawberry.types.graphql import OperationType
 
 from graphql_schema.context import Context
 from graphql_schema.documents import KnownDocuments
 from graphql_schema.limits import Limits, excess, weigh
 from graphql_schema.permissions import refusals
+from models.errors import DomainError, Invalid
 
 
 class Guard(SchemaExtension):
@@ -41,7 +43,7 @@ class Guard(SchemaExtension):
         if document is None:
             yield
             return
-        problem = excess(weigh(document, running.variables or {}), self._limits)
+        problem = excess(weigh(document, running.variables or {}), self._limits) or _ambiguity(running)
         if problem is not None:
             running.pre_execution_errors = [GraphQLError(problem.message, original_error=problem)]
         elif self._known.may_run(running.query, context.role):
@@ -53,3 +55,13 @@ class Guard(SchemaExtension):
         yield
         if not running.pre_execution_errors:
             self._known.keep(running.query, document, context.role)
+
+
+def _ambiguity(running: ExecutionContext) -> DomainError | None:
+    """The refusal of several operations of which none is named; Strawberry would run the first."""
+    definitions = running.graphql_document.definitions if running.graphql_document else ()
+    operations = [one for one in definitions if isinstance(one, OperationDefinitionNode)]
+    if running._provided_operation_name is not None or len(operations) < 2:
+        return None
+    names = ", ".join(one.name.value for one in operations if one.name)
+    return Invalid("the document holds several operations", hint=f"say which in operationName: {names}")

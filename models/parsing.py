@@ -125,11 +125,16 @@ def _explain(adapter: TypeAdapter[T], data: object, error: ValidationError, root
             messages.append(message)
     (path, (messages, hint)), *others = problems.items()
     message = ", or ".join(messages)
-    told = [f"{other or 'the whole'}: {', or '.join(texts)}" for other, (texts, _) in others[:OTHER_PROBLEMS_TOLD]]
+    told = [f"{_quoted(other)} {', or '.join(texts)}" for other, (texts, _) in others[:OTHER_PROBLEMS_TOLD]]
     if told:
         unsaid = len(others) - len(told)
         message += "; also " + "; ".join(told) + (f"; and {unsaid} more" if unsaid else "")
     return Invalid(message, hint=hint, path=path or None)
+
+
+def _quoted(path: str) -> str:
+    """A path inside a sentence; in backticks, as `token: …` would look like a secret and be hidden."""
+    return f"`{path}`" if path else "the whole"
 
 
 def _path_of(details: ErrorDetails, data: object) -> list[PathItem]:
@@ -189,12 +194,18 @@ def _describe(details: ErrorDetails, items: list[PathItem], shape: "_Shape", dat
             )
         case "value_error" | "assertion_error":
             return str(context["error"]), None
+        case "string_pattern_mismatch":
+            return f"should match the pattern {context['pattern']}", None
         case _:
-            message = details["msg"].replace("Input should be", "should be")
-            return (
-                f"{message[0].lower()}{message[1:]}, not {_name_of(details['input'])}",
-                None,
-            )
+            message = details["msg"].replace("Input should", "should")
+            message = f"{message[0].lower()}{message[1:]}"
+            # Of a value in the right type that is out of range, the type says nothing.
+            return message if _is_about_value(details["type"]) else f"{message}, not {_name_of(details['input'])}", None
+
+
+def _is_about_value(kind: str) -> bool:
+    """Whether an error of pydantic is about how great, long or shaped a value is, and not about its type."""
+    return kind.startswith(("greater_than", "less_than", "multiple_of")) or kind.endswith(("too_short", "too_long"))
 
 
 def _among(wrong: str, allowed: list[str]) -> str | None:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import Field as Limited
@@ -61,9 +60,12 @@ class QualityAction(StrEnum):
 
 
 class RetryPolicy(StrictModel):
-    """How often and after which pause a failed step runs again; seconds; `jitter` is the share of the pause drawn."""
+    """How often a step runs at most, the first time included, and after which pause it runs again.
 
-    max_attempts: int = Limited(default=3, ge=1, le=100)
+    Pauses are in seconds; `jitter` is the share of the pause drawn. The default gives WS-269's three retries.
+    """
+
+    max_attempts: int = Limited(default=4, ge=1, le=100)
     initial_seconds: float = Limited(default=1.0, ge=0, le=3600)
     multiplier: float = Limited(default=2.0, ge=1, le=100)
     max_seconds: float = Limited(default=60.0, ge=0, le=86_400)
@@ -75,34 +77,6 @@ class RetryPolicy(StrictModel):
         if self.max_seconds < self.initial_seconds:
             raise ValueError("max_seconds must not be less than initial_seconds")
         return self
-
-
-class CronSchedule(StrictModel):
-    """Runs when a cron expression says so, in a time zone."""
-
-    type: Literal["cron"]
-    expression: str = Limited(min_length=9, max_length=200)
-    timezone: str = "UTC"
-
-
-class IntervalSchedule(StrictModel):
-    """Runs every so often; `expression` is a duration such as `15m`, `4h` or `1d`."""
-
-    type: Literal["interval"]
-    expression: str = Limited(pattern=r"^[1-9][0-9]*[smhdw]$")
-    timezone: str = "UTC"
-
-
-class EventSchedule(StrictModel):
-    """Runs when an event of that name arrives."""
-
-    type: Literal["event"]
-    expression: str = Limited(min_length=1, max_length=200)
-    timezone: str | None = None
-
-
-ScheduleConfig: TypeAlias = Annotated[CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")]
-"""When something runs, tagged by `type`."""
 
 
 class QualityCheckRef(StrictModel):

@@ -21,7 +21,7 @@ from models.fields import (
     one_of,
     server,
 )
-from models.pipelines import CronSchedule, IntervalSchedule
+from models.schedules import CronSchedule, IntervalSchedule
 
 
 class ReportType(StrEnum):

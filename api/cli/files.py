@@ -61,8 +61,9 @@ async def _diff(entries: list[Entry]) -> list[Saved]:
     found = list[Saved]()
     async with Client.of_home(Settings.load()) as client:
         for entry in entries:
+            added = [one.name for one in found if one.action == "created" and one.kind is not EntryKind.PIPELINE]
             with _located(entry):
-                found.append(await client.compare(entry))
+                found.append(await client.compare(entry, added))
     return found
 
 
@@ -166,8 +167,11 @@ def _report(saved: list[Saved], *, as_json: bool) -> None:
             say(f"    {change}")
         if one.incomparable and one.action == "unchanged":
             say("    its connection is sealed, so it cannot be compared", style="dim")
+        for note in one.notes if one.action != "unchanged" else ():
+            say(f"    {note}", style="dim")
 
 
 def _told(saved: Saved) -> Json:
     changes: list[Json] = [change.model_dump(mode="json") for change in saved.changes]
-    return {"kind": saved.kind.value, "name": saved.name, "action": saved.action, "changes": changes}
+    notes: list[Json] = list(saved.notes)
+    return {"kind": saved.kind.value, "name": saved.name, "action": saved.action, "changes": changes, "notes": notes}

@@ -1,7 +1,7 @@
 """The client: what a person or a program does with a server, typed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -12,10 +12,11 @@ from api.client.transport import Transport
 from api.client.values import Event, Execution, ExecutionSummary, Log, PlanText, Value
 from api.signing import signed
 from models.access import Role
-from models.errors import Exhausted, Unavailable
+from models.errors import Exhausted, NotFound, Unavailable
 from models.fields import Json, JsonObject
 from runtime.embedded.home import Home
-from runtime.pipelines.difference import Change, ChangeKind
+from runtime.pipelines.difference import Change, ChangeKind, difference
+from runtime.pipelines.expand import references
 from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
@@ -27,13 +28,14 @@ RECONNECT_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What saving a definition did, or would do: created, updated or unchanged, and what differs."""
+    """What saving a definition did, or would do: created, updated or unchanged; what differs; what to know of it."""
 
     kind: EntryKind
     name: str
     action: str
     changes: tuple[Change, ...] = ()
     incomparable: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Client:
@@ -72,8 +74,14 @@ class Client:
         created = await places.save(self._transport, entry.kind, entry.document)
         return Saved(entry.kind, places.check(entry.kind, entry.document), "created" if created else "updated")
 
-    async def compare(self, entry: Entry) -> Saved:
-        """What `save` would do; sealed parts of sources and destinations cannot be compared."""
+    async def compare(self, entry: Entry, after: Collection[str] = ()) -> Saved:
+        """What `save` would do; sealed parts of sources and destinations cannot be compared.
+
+        `after` names sources and destinations that are to be added before: a pipeline over them is compared as it is
+        written, since it cannot be compiled yet.
+        """
+        if entry.kind is EntryKind.PIPELINE and set(after).intersection(references(entry.pipeline())):
+            return await _written(self, entry)
         if entry.kind is EntryKind.PIPELINE:
             return await self._apply(entry, dry_run=True)
         name = places.check(entry.kind, entry.document)
@@ -85,7 +93,8 @@ class Client:
         found = await self._transport.ask(operations.APPLY, definition=entry.document, dryRun=dry_run)
         applied = _Applied.model_validate(found)
         changed = tuple(change.told() for change in applied.changes)
-        return Saved(entry.kind, str(entry.document.get("pipeline_name")), applied.action.lower(), changed)
+        name = str(entry.document.get("pipeline_name"))
+        return Saved(entry.kind, name, applied.action.lower(), changed, notes=applied.plan.notes)
 
     async def discover_source(self, name: str) -> list[str]:
         """Have the runtime look which datasets a source has; waits until it has, and answers their names."""
@@ -180,6 +189,17 @@ class Client:
         return Log.model_validate(await self._transport.ask(operations.LOGS, id=str(reference), after=after))
 
 
+async def _written(client: Client, entry: Entry) -> Saved:
+    """How a definition differs from the saved one, as both are written."""
+    name = entry.pipeline().pipeline_name
+    try:
+        earlier = await client.definition(name)
+    except NotFound:
+        return Saved(entry.kind, name, "created", tuple(difference({}, entry.document)))
+    changes = tuple(difference(earlier, entry.document))
+    return Saved(entry.kind, name, "updated" if changes else "unchanged", changes)
+
+
 class _Change(Value):
     kind: str
     path: str
@@ -190,9 +210,14 @@ class _Change(Value):
         return Change(kind=ChangeKind(self.kind.lower()), path=self.path, old=self.old, new=self.new)
 
 
+class _Noted(Value):
+    notes: tuple[str, ...]
+
+
 class _Applied(Value):
     action: str
     changes: tuple[_Change, ...]
+    plan: _Noted
 
 
 class _Dataset(Value):

@@ -39,7 +39,7 @@ mutation ($definition: JSON!) {{
 APPLY: Final = f"""
 mutation ($definition: JSON!, $dryRun: Boolean!) {{
   applyPipeline(definition: $definition, dryRun: $dryRun) {{
-    __typename ... on AppliedPipeline {{ action {_CHANGES} }} {FAILURE}
+    __typename ... on AppliedPipeline {{ action {_CHANGES} plan {{ notes }} }} {FAILURE}
   }}
 }}
 """

@@ -138,6 +138,12 @@ _CODES: tuple[tuple[str, str, str], ...] = (
     ("conversion error", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
     ("could not convert", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
     ("out of memory", "memory_limit", "give the step more memory, or aggregate fewer rows at once"),
+    (
+        "malformed json",
+        "bad_value",
+        "the column holds text that is no JSON: take it whole, or filter such rows out before",
+    ),
+    ("no function matches", "bad_sql", "cast the values to types that the function or operator takes"),
     ("binder error", "bad_sql", "check the column names against the step's input schema"),
     ("catalog error", "bad_sql", "check the names of tables and functions"),
     ("parser error", "bad_sql", "check the step's SQL"),
@@ -145,8 +151,16 @@ _CODES: tuple[tuple[str, str, str], ...] = (
 
 
 def _terminal(error: Exception, text: str) -> Terminal:
-    lowered = text.lower()
+    lowered, told = text.lower(), _told(text)
     for mark, code, hint in _CODES:
         if mark in lowered:
-            return Terminal(text, hint=hint, code=code)
-    return Terminal(text, hint="see the step's SQL with `wedsync plan`", code="engine")
+            return Terminal(told, hint=hint, code=code)
+    return Terminal(told, hint="see the step's SQL with `wedsync plan`", code="engine")
+
+
+def _told(text: str) -> str:
+    """DuckDB's message in one line: without the list of functions there are, and with the SQL it points at."""
+    said, _, line = text.partition("\n\nLINE ")
+    said = " ".join(said.partition("\n\tCandidate functions")[0].split())
+    place = line.partition(": ")[2].partition("\n")[0].strip()
+    return f"{said}, at: {place}" if place else said

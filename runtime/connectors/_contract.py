@@ -204,6 +204,10 @@ class LoadCounts:
     failed: int = 0
 
 
+class NoOptions(StrictModel):
+    """A load that has nothing to choose."""
+
+
 class Destination(ABC, Generic[C_co]):
     """A place that rows go to. Partitions land in staging; one final transaction publishes them all.
 
@@ -211,12 +215,17 @@ class Destination(ABC, Generic[C_co]):
     `abort`. `load` does all of it for a single stream and may go straight into the target inside one transaction.
     Every call may be repeated after a crash: `write` of a partition that has landed replaces it, `commit` of a run
     that was published returns its recorded counts, `abort` of nothing is nothing.
+
+    `Options` are what a load may choose beside its mode and keys; `has_indexes` says that `indexing_config` means
+    something here.
     """
 
     kind: ClassVar[str]
     destination_type: ClassVar[DestinationType]
     Config: ClassVar[type[StrictModel]]
+    Options: ClassVar[type[StrictModel]] = NoOptions
     write_modes: ClassVar[frozenset[WriteMode]] = frozenset(WriteMode)
+    has_indexes: ClassVar[bool] = False
 
     def __init__(self, config: C_co) -> None:
         self.config = config

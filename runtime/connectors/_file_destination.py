@@ -3,6 +3,7 @@
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -27,7 +28,7 @@ from runtime.connectors._contract import (
 )
 from runtime.connectors._file_backups import Backup, restored
 from runtime.connectors._files import FileSource
-from runtime.connectors._fitting import table_schema
+from runtime.connectors._fitting import divided, table_schema
 from runtime.connectors._folder_writer import RowWriter, fill_folder
 from runtime.connectors._publication import Publication, TableFormat, linked, staged
 from runtime.connectors._table_folder import (
@@ -61,6 +62,10 @@ class FileDestinationConfig(StrictModel):
         if not Path(root).is_absolute():
             raise ValueError("must be an absolute path of a folder, such as /data/exports")
         return root
+
+
+def _divided(target: Target, schema: pa.Schema, current: Version | None) -> Target:
+    return divided(target, schema.names, current.manifest if current else None)
 
 
 D_co = TypeVar("D_co", bound=FileDestinationConfig, covariant=True)
@@ -107,7 +112,7 @@ class FileDestination(Destination[D_co]):
     def fit(self, target: Target, schema: pa.Schema) -> None:
         """Raise `Terminal` naming each column that the table cannot take."""
         current = self._table(target).current()
-        self._fitted(target, schema, current)
+        self._fitted(_divided(target, schema, current), schema, current)
 
     def prepare(self, target: Target, schema: pa.Schema, run: RunKey) -> None:
         """Make the staging folder of this run."""
@@ -119,7 +124,9 @@ class FileDestination(Destination[D_co]):
     def write(self, target: Target, run: RunKey, partition: int, rows: pa.RecordBatchReader) -> Receipt:
         """Land one partition as a folder of files, in place of what an earlier attempt landed."""
         table = self._table(target)
-        schema = self._fitted(target, rows.schema, table.current())
+        current = table.current()
+        target = _divided(target, rows.schema, current)
+        schema = self._fitted(target, rows.schema, current)
         folder = table.staging(run) / f"part-{partition:05d}"
         building = folder.with_name(f".{folder.name}-{uuid4().hex}")
         try:
@@ -141,6 +148,7 @@ class FileDestination(Destination[D_co]):
             done = current.manifest.commit_of(run) if current else None
             if done is None:
                 parts = [staged(table, receipt) for receipt in receipts]
+                target = replace(target, partition_by=parts[0].manifest.partition_by) if parts else target
                 schema = self._schema_of(target, parts, current)
                 publication = Publication(table, self._format(), target, run, self._clock())
                 done = publication.publish(parts, schema, cursor)

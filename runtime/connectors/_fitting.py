@@ -1,12 +1,30 @@
 """Whether a load's columns fit the table that is there, and which types the table keeps."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pyarrow as pa
 
-from models.destinations import WriteMode
+from models.destinations import PartitionConfig, WriteMode
 from models.errors import Invalid, Terminal
+from models.fields import parse
 from runtime.batches.types import columns_of, schema_of, sql_type
 from runtime.connectors._contract import Target
 from runtime.connectors._manifest import Manifest
+
+
+def divided(target: Target, columns: Sequence[str], current: Manifest | None) -> Target:
+    """The target with the columns that divide its files.
+
+    Where the load names none, a table whose rows stay keeps its own, and another one gets those of the destination if
+    the load has them all. Files are divided by value: strategy, granularity and buckets are for databases.
+    """
+    if target.partition_by:
+        return target
+    if current is not None and target.write_mode is not WriteMode.OVERWRITE:
+        return replace(target, partition_by=current.partition_by)
+    config = parse(PartitionConfig, dict(target.partition), "partition_config")
+    return replace(target, partition_by=config.columns) if set(config.columns) <= set(columns) else target
 
 
 def table_schema(target: Target, incoming: pa.Schema, current: Manifest | None) -> pa.Schema:

@@ -11,7 +11,10 @@ from runtime.batches.types import Columns
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A source. `datasets` are the columns of each discovered dataset by name; empty before discovery."""
+    """A source. `datasets` are the columns of each discovered dataset by name; empty before discovery.
+
+    `primary_keys` holds the key columns of the datasets whose keys are known.
+    """
 
     id: UUID
     name: str
@@ -19,6 +22,7 @@ class SourceEntry:
     kind: str
     active: bool = True
     datasets: Mapping[str, Columns] = field(default_factory=dict)
+    primary_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 from uuid import UUID, uuid4
 
 from models.base import StrictModel
+from models.destinations import IndexingConfig
 from models.errors import Invalid
 from models.fields import Envelope, Json, JsonObject, parse
 from runtime.access.sealing import Sealer
@@ -32,6 +33,13 @@ class Parts:
 def plugin_of(entity: str, kind: str, path: str = "kind") -> Plugin:
     """The plugin of a kind of source or destination; raises `Invalid` for an unknown one."""
     return SOURCES.get(kind, path) if entity == SOURCE else DESTINATIONS.get(kind, path)
+
+
+def refuse_indexes(plugin: Plugin, indexing: IndexingConfig | None) -> None:
+    """Raise `Invalid` for indexes that a destination cannot have."""
+    if indexing is not None and indexing.indexes and not (issubclass(plugin, Destination) and plugin.has_indexes):
+        path = "indexing_config.indexes"
+        raise Invalid(f"a {plugin.kind} destination has no indexes", hint="leave them out", path=path)
 
 
 def whole(plugin: Plugin, parts: Parts) -> StrictModel:

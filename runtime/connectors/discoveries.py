@@ -100,7 +100,9 @@ async def catalog(session: AsyncSession, references: Sequence[str] | None = None
             keys[owner][version.dataset] = version.schema_definition.primary_key
     return Catalog(
         sources=[
-            SourceEntry(row.id, row.source_name, row.source_type, row.kind, row.is_active, read[row.id])
+            SourceEntry(
+                row.id, row.source_name, row.source_type, row.kind, row.is_active, read[row.id], _known(keys[row.id])
+            )
             for row in sources
         ],
         destinations=[
@@ -112,11 +114,16 @@ async def catalog(session: AsyncSession, references: Sequence[str] | None = None
                 row.is_active,
                 row.write_mode,
                 read[row.id],
-                {table: key for table, key in keys[row.id].items() if key},
+                _known(keys[row.id]),
             )
             for row in destinations
         ],
     )
+
+
+def _known(keys: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The keys of those datasets that have one."""
+    return {dataset: key for dataset, key in keys.items() if key}
 
 
 def columns_of(definition: SchemaDefinition) -> Columns:

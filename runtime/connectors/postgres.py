@@ -29,7 +29,7 @@ from runtime.connectors._contract import (
 from runtime.connectors._postgres_backups import Version, restore_version, versions_of
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_errors import checked
-from runtime.connectors._postgres_fit import fitted
+from runtime.connectors._postgres_fit import LoadOptions, fitted
 from runtime.connectors._postgres_ledger import kept_cursor
 from runtime.connectors._postgres_names import quoted, table_name
 from runtime.connectors._postgres_ranges import split_range, watermark
@@ -114,6 +114,8 @@ class PostgresDestination(Destination[PostgresConfig]):
     kind: ClassVar[str] = "postgres"
     destination_type: ClassVar[DestinationType] = DestinationType.DATABASE
     Config: ClassVar[type[PostgresConfig]] = PostgresConfig
+    Options: ClassVar[type[LoadOptions]] = LoadOptions
+    has_indexes: ClassVar[bool] = True
 
     def check(self) -> Health:
         """Sign in, ask for the version, and see that the schema is there."""

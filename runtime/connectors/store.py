@@ -29,6 +29,7 @@ from runtime.connectors.configs import (
     Parts,
     Plugin,
     plugin_of,
+    refuse_indexes,
     seal,
     unseal,
     whole,
@@ -118,6 +119,7 @@ async def create_destination(
 ) -> DataDestination:
     """Add a destination; raises as `create_source` does."""
     plugin = plugin_of(DESTINATION, kind)
+    refuse_indexes(plugin, draft.indexing_config)
     identity = uuid4()
     row = DataDestination(
         id=identity,
@@ -153,6 +155,7 @@ async def update_destination(
 ) -> DataDestination:
     """Change a destination; raises as `update_source` does."""
     row = await _locked(session, DataDestination, destination_id)
+    refuse_indexes(plugin_of(DESTINATION, row.kind), draft.indexing_config)
     values = _said(draft, _DESTINATION_DOCUMENTS)
     if draft.name is not None and draft.name != row.destination_name:
         values["destination_name"] = await _free_name(session, DataDestination, draft.name)

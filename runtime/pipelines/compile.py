@@ -7,7 +7,7 @@ from sqlglot import exp
 
 from models.errors import Invalid
 from models.fields import StrictModel
-from models.pipelines import StepType
+from models.pipelines import RetryPolicy, StepType
 from runtime.batches.types import Columns
 from runtime.connectors.catalog import Catalog
 from runtime.pipelines.definition import ExtractStep, LoadStep, PipelineDefinition, TransformStep
@@ -16,6 +16,7 @@ from runtime.pipelines.extraction import compile_extract
 from runtime.pipelines.fuse import tasks_of
 from runtime.pipelines.graph import Wired, wire
 from runtime.pipelines.loading import compile_load
+from runtime.pipelines.notes import notes_on
 from runtime.pipelines.plan import Plan, PlanColumn, PlanStep
 from runtime.transforms import _types as t
 from runtime.transforms._contract import Relation, Transform
@@ -23,7 +24,7 @@ from runtime.transforms._inference import Inference
 from runtime.transforms._sql import column, name, render
 from runtime.transforms.union import united
 
-DEFAULT_RETRIES = 3
+DEFAULT_RETRY = RetryPolicy()
 
 
 def compile_definition(definition: PipelineDefinition, catalog: Catalog) -> Plan:
@@ -36,15 +37,14 @@ def compile_definition(definition: PipelineDefinition, catalog: Catalog) -> Plan
     steps = tuple(compiling.step(wired, order) for order, wired in enumerate(wire(placed_steps(definition)), start=1))
     if not any(step.enabled for step in steps):
         raise Invalid("every step is disabled", hint="enable an extract step", path="steps")
-    if not any(step.load and step.enabled for step in steps):
-        compiling.notes.append("No step loads: the rows are counted and dropped.")
+    tasks = tasks_of(steps)
     return Plan(
         pipeline_name=definition.pipeline_name,
         steps=steps,
-        tasks=tasks_of(steps),
+        tasks=tasks,
         parameters=definition.parameters,
         retry_policy=definition.retry_policy,
-        notes=tuple(compiling.notes),
+        notes=(*compiling.notes, *notes_on(definition, steps, tasks)),
     )
 
 
@@ -60,7 +60,7 @@ class _Compiling:
     def step(self, wired: Wired, order: int) -> PlanStep:
         """Compile one step; all its inputs were compiled before."""
         placed, policy = wired.placed, self.definition.retry_policy
-        default = policy.max_attempts if policy else DEFAULT_RETRIES
+        default = (policy or DEFAULT_RETRY).max_attempts - 1
         base = PlanStep(
             name=placed.name,
             type=StepType(placed.step.type),

@@ -8,7 +8,8 @@ from models.base import StrictModel
 from models.destinations import WriteMode
 from models.fields import Json
 from models.parsing import parse
-from models.pipelines import AlertConfig, PipelineType, QualityCheckRef, RetryPolicy, ScheduleConfig
+from models.pipelines import AlertConfig, PipelineType, QualityCheckRef, RetryPolicy
+from models.schedules import ScheduleConfig
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=120)]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sqlglot import exp
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
@@ -17,12 +17,13 @@ from runtime.pipelines.definition import ExtractConfig
 from runtime.pipelines.plan import ExtractPlan
 from runtime.registry import Registry
 from runtime.transforms import _types as t
-from runtime.transforms._columns import has
 from runtime.transforms._contract import Relation
 from runtime.transforms._inference import Inference
 from runtime.transforms._sql import parse_query, same, unknown
 
 Sources: TypeAlias = Registry[type[Source[StrictModel]]]
+
+T = TypeVar("T")
 
 DEFAULT_PARTITIONS = 4
 LAST_RUN = "last_run"
@@ -42,8 +43,8 @@ def compile_extract(
     """
     entry = _source(config.source_id, path, catalog)
     columns, reads_last_run = _what(config, entry, path)
-    _check_filters(config.filters, columns, f"{path}.filters")
-    incremental = config.incremental
+    filters = _filters(config.filters, columns, f"{path}.filters")
+    incremental, cursor_column = config.incremental, None
     if (incremental is not None or reads_last_run) and not plugins.get(entry.kind, f"{path}.source_id").incremental:
         raise Invalid(
             f"a {entry.kind} source cannot be read incrementally",
@@ -51,22 +52,20 @@ def compile_extract(
             path=f"{path}.incremental" if incremental is not None else f"{path}.query",
         )
     if incremental is not None:
-        _require(incremental.cursor_column, columns, f"{path}.incremental.cursor_column")
-    if config.partition is not None:
-        _check_partition(config.partition.column, columns, f"{path}.partition.column")
-    counted = config.partition.count if config.partition else DEFAULT_PARTITIONS if parallel else 1
+        cursor_column = _spelled(incremental.cursor_column, columns, f"{path}.incremental.cursor_column")
+    divided_by, counted = _partitions(config, entry, columns, path, parallel=parallel)
     plan = ExtractPlan(
         source=str(entry.id),
         kind=entry.kind,
         dataset=config.dataset,
         query=config.query,
-        filters=config.filters,
+        filters=filters,
         batch_rows=config.batch_size,
-        cursor_column=incremental.cursor_column if incremental else None,
+        cursor_column=cursor_column,
         cursor_initial=incremental.initial if incremental else None,
         cursor_lag_seconds=incremental.lag_seconds if incremental else 0,
         reads_last_run=reads_last_run,
-        partition_column=config.partition.column if config.partition else None,
+        partition_column=divided_by,
         partitions=counted,
     )
     return plan, columns
@@ -96,21 +95,21 @@ def _what(config: ExtractConfig, entry: SourceEntry, path: str) -> tuple[Columns
 
 
 def _dataset(dataset: str, entry: SourceEntry, path: str) -> Columns | None:
-    found = next((columns for name, columns in _named(entry).items() if same(name, dataset)), None)
+    found = next((columns for name, columns in _named(entry.datasets).items() if same(name, dataset)), None)
     if found is None and entry.datasets and entry.type is SourceType.DATABASE:
         error = unknown("dataset", dataset, list(entry.datasets), path, f" in {entry.name}")
         raise Invalid(error.message, hint=f"{error.hint}; {_REDISCOVER}", path=path)
     return found
 
 
-def _named(entry: SourceEntry) -> dict[str, Columns]:
-    """The datasets by name, those of PostgreSQL's default schema with and without it."""
-    named = dict(entry.datasets)
-    for name, columns in entry.datasets.items():
+def _named(datasets: Mapping[str, T]) -> dict[str, T]:
+    """What is known of datasets by their names, those of PostgreSQL's default schema with and without it."""
+    named = dict(datasets)
+    for name, known in datasets.items():
         bare = name.removeprefix("public.")
-        named.setdefault(bare, columns)
+        named.setdefault(bare, known)
         if "." not in bare:
-            named.setdefault(f"public.{bare}", columns)
+            named.setdefault(f"public.{bare}", known)
     return named
 
 
@@ -122,7 +121,7 @@ def _queried(sql: str, entry: SourceEntry, path: str) -> tuple[Columns | None, b
     reads_last_run = any(one.name == LAST_RUN for one in tree.find_all(exp.Placeholder, exp.Parameter))
     if not entry.datasets:
         return None, reads_last_run
-    relations = [Relation(name, columns) for name, columns in _named(entry).items()]
+    relations = [Relation(name, columns) for name, columns in _named(entry.datasets).items()]
     inference = Inference(relations, path, closed=False, typed=dialect == DIALECT)
     if dialect == "postgres":
         tree = normalize_identifiers(tree, dialect=dialect)
@@ -132,31 +131,64 @@ def _queried(sql: str, entry: SourceEntry, path: str) -> tuple[Columns | None, b
         raise Invalid(error.message, hint=f"{error.hint}; {_REDISCOVER}", path=error.path) from error
 
 
-def _check_filters(filters: Mapping[str, Json], columns: Columns | None, path: str) -> None:
+def _filters(filters: Mapping[str, Json], columns: Columns | None, path: str) -> dict[str, Json]:
+    """The filters under their columns' names."""
+    found: dict[str, Json] = {}
     for name, value in filters.items():
-        _require(name, columns, f"{path}.{name}")
+        column = _spelled(name, columns, f"{path}.{name}")
+        if column in found:
+            raise Invalid(f"filters the column {column!r} a second time", hint="join both", path=f"{path}.{name}")
+        found[column] = value
         for operator in value if isinstance(value, dict) else ():
             if operator not in _OPERATORS:
                 raise unknown("operator", operator, _OPERATORS, f"{path}.{name}.{operator}")
+    return found
 
 
-def _require(name: str, columns: Columns | None, path: str) -> None:
-    if columns is not None and not has(columns, name):
-        raise unknown("column", name, [one.name for one in columns], path, " in what is read")
+def _spelled(name: str, columns: Columns | None, path: str) -> str:
+    """The column's name as it is read; connectors quote it, so that upper and lower case count there."""
+    if columns is None:
+        return name
+    names = [one.name for one in columns]
+    found = name if name in names else next((one for one in names if same(one, name)), None)
+    if found is None:
+        raise unknown("column", name, names, path, " in what is read")
+    return found
 
 
-def _check_partition(name: str, columns: Columns | None, path: str) -> None:
-    _require(name, columns, path)
-    kind = next((t.canonical(one.type) for one in columns or () if same(one.name, name)), UNKNOWN)
+def _divisible(name: str, columns: Columns | None, path: str) -> str:
+    """The name of a column that has ranges, as it is read."""
+    found = _spelled(name, columns, path)
+    kind = next((t.canonical(one.type) for one in columns or () if one.name == found), UNKNOWN)
     if kind != UNKNOWN and not (t.is_number(kind) or t.is_moment(kind)):
         raise Invalid(
             f"the column {name!r} is a {kind}; ranges need a number, a date or a timestamp",
             hint="choose another column, or remove `partition`",
             path=path,
         )
+    return found
 
 
-def require_all(names: Sequence[str], columns: Columns | None, path: str) -> None:
-    """Raise `Invalid` for the first of the names that is known not to be a column."""
-    for index, name in enumerate(names):
-        _require(name, columns, f"{path}[{index}]")
+def _partitions(
+    config: ExtractConfig, entry: SourceEntry, columns: Columns | None, path: str, *, parallel: bool
+) -> tuple[str | None, int]:
+    """By which column a read is divided, and into how many parts at most.
+
+    `parallel_execution` alone divides files among themselves, and a table by its primary key where that is one number
+    or moment; any other read needs `partition`.
+    """
+    if config.partition is not None:
+        return _divisible(config.partition.column, columns, f"{path}.partition.column"), config.partition.count
+    if not parallel:
+        return None, 1
+    if entry.type is SourceType.FILE:
+        return None, DEFAULT_PARTITIONS
+    key = next((one for name, one in _named(entry.primary_keys).items() if same(name, config.dataset or "")), ())
+    kind = next((t.canonical(one.type) for one in columns or () if key == (one.name,)), UNKNOWN)
+    divides = entry.type is SourceType.DATABASE and (t.is_number(kind) or t.is_moment(kind))
+    return (key[0], DEFAULT_PARTITIONS) if divides else (None, 1)
+
+
+def spelled(names: Sequence[str], columns: Columns | None, path: str) -> tuple[str, ...]:
+    """The columns of these names as they are read; raises `Invalid` for the first that is known not to be one."""
+    return tuple(_spelled(name, columns, f"{path}[{index}]") for index, name in enumerate(names))

@@ -102,12 +102,15 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 def read_files(paths: Iterable[Path]) -> list[Entry]:
     """The definitions of several files and folders (their `*.yaml` and `*.yml`), in order.
 
-    Raises `Invalid` that names the file, and the line where YAML itself is broken.
+    Raises `Invalid` that names the file, and the line where YAML itself is broken; and for files that define nothing.
     """
     entries: list[Entry] = []
-    for path in paths:
-        for file in _files(path):
-            entries.extend(read_text(_text(file), str(file)))
+    files = [file for path in paths for file in _files(path)]
+    for file in files:
+        entries.extend(read_text(_text(file), str(file)))
+    if not entries:
+        kinds = ", ".join(f"`{kind.value}:`" for kind in EntryKind)
+        raise Invalid("defines nothing", hint=f"begin it with one of {kinds}", path=", ".join(map(str, files)))
     return entries
 
 

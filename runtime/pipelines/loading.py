@@ -4,12 +4,12 @@ from typing import TypeAlias
 
 from models.destinations import WriteMode
 from models.errors import Invalid
-from models.fields import StrictModel
+from models.fields import StrictModel, parse
 from runtime.batches.types import Columns
 from runtime.connectors._contract import DESTINATIONS, Destination
 from runtime.connectors.catalog import Catalog, DestinationEntry
 from runtime.pipelines.definition import LoadConfig
-from runtime.pipelines.extraction import require_all
+from runtime.pipelines.extraction import spelled
 from runtime.pipelines.plan import LoadPlan
 from runtime.registry import Registry
 from runtime.transforms._sql import same, unknown
@@ -24,20 +24,21 @@ def compile_load(
 
     An upsert takes the keys it is given, or else the discovered primary key of its table. Raises `Invalid`, with the
     path of the bad key below `path`, for an unknown or inactive destination, for a write mode that it does not have,
-    for keys and partition columns that the rows lack, and for an upsert without keys.
+    for options that it does not have, for keys and partition columns that the rows lack, and for an upsert without
+    keys.
     """
     entry = _destination(config.destination_id, path, catalog)
     mode = config.write_mode or entry.write_mode
-    known = plugins.get(entry.kind, f"{path}.destination_id").write_modes
-    if mode not in known:
+    plugin = plugins.get(entry.kind, f"{path}.destination_id")
+    if mode not in plugin.write_modes:
         raise Invalid(
             f"a {entry.kind} destination cannot {mode.value}",
-            hint=f"it can: {', '.join(sorted(known))}",
+            hint=f"it can: {', '.join(sorted(plugin.write_modes))}",
             path=f"{path}.write_mode" if config.write_mode else f"{path}.destination_id",
         )
-    require_all(config.key_columns, columns, f"{path}.key_columns")
-    require_all(config.partition_by, columns, f"{path}.partition_by")
-    keys = tuple(config.key_columns)
+    _check_options(config, entry, plugin, f"{path}.options")
+    keys = spelled(config.key_columns, columns, f"{path}.key_columns")
+    partition_by = spelled(config.partition_by, columns, f"{path}.partition_by")
     if mode is WriteMode.UPSERT and not keys:
         keys = _primary_key(config.table_name, entry, columns, path)
     return LoadPlan(
@@ -46,9 +47,17 @@ def compile_load(
         table=config.table_name,
         write_mode=mode,
         key_columns=keys,
-        partition_by=tuple(config.partition_by),
+        partition_by=partition_by,
         options=config.options,
     )
+
+
+def _check_options(
+    config: LoadConfig, entry: DestinationEntry, plugin: type[Destination[StrictModel]], path: str
+) -> None:
+    if config.options and not plugin.Options.model_fields:
+        raise Invalid(f"a load of a {entry.kind} destination has no options", hint="remove them", path=path)
+    parse(plugin.Options, config.options, path)
 
 
 def _destination(reference: str, path: str, catalog: Catalog) -> DestinationEntry:

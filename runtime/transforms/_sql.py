@@ -33,6 +33,7 @@ _REFUSED: tuple[type[exp.Expr], ...] = (
     exp.Summarize,
     exp.Use,
 )
+_DIALECT_NAMES = {"duckdb": "DuckDB", "postgres": "PostgreSQL", "mysql": "MySQL", "sqlite": "SQLite"}
 _PARAMETERS = (exp.Parameter, exp.Placeholder, exp.SessionParameter)
 
 
@@ -84,20 +85,21 @@ def _only_statement(sql: str, path: str, dialect: str) -> exp.Expr:
     try:
         statements = [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
     except SqlglotError as error:
-        raise _unparsable(error, path) from error
+        raise _unparsable(error, path, dialect) from error
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements"
         raise Invalid(f"{what}; exactly one is wanted", hint="remove the semicolon and what follows it", path=path)
     return statements[0]
 
 
-def _unparsable(error: SqlglotError, path: str) -> Invalid:
+def _unparsable(error: SqlglotError, path: str, dialect: str) -> Invalid:
     details = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
     if "line" not in details:
         return Invalid("does not parse: a quote or comment is left open", hint="close it", path=path)
     near = f" near {details['highlight']!r}" if details.get("highlight") else ""
     where = f"line {details['line']}, column {details['col']}"
-    return Invalid(f"does not parse at {where}{near}", hint="mend the SQL there (DuckDB dialect)", path=path)
+    hint = f"mend the SQL there; it is read as {_DIALECT_NAMES.get(dialect, dialect)} has it"
+    return Invalid(f"does not parse at {where}{near}", hint=hint, path=path)
 
 
 def _refuse(tree: exp.Expr, path: str, *, parameters: bool = False) -> None:

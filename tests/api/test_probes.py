@@ -88,7 +88,8 @@ async def test_a_path_that_is_not_there_is_a_problem(api: Api) -> None:
         "title": "There is no such thing",
         "status": 404,
         "code": "not_found",
-        "detail": "Not Found",
+        "detail": "there is nothing at this path",
+        "hint": "there are /graphql, /api/data-pipelines, /livez, /readyz and /metrics",
     }
 
 
@@ -96,3 +97,5 @@ async def test_a_method_that_is_not_offered_is_a_problem_that_names_those_that_a
     answer = await api.http.delete("/livez")
     assert answer.status_code == 405
     assert "GET" in answer.headers["allow"]
+    assert answer.json()["hint"].startswith("this path takes ")
+    assert "GET" in answer.json()["hint"]

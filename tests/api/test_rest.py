@@ -250,6 +250,8 @@ async def test_a_body_may_be_absent_and_a_key_makes_a_repeat_the_same_execution(
         exact(Accepted, await send(api, "POST", path, idempotency_key=key)) for key in ("a", "a", "b")
     ]
     assert first.execution_id == again.execution_id != other.execution_id
+    told = problem(await send(api, "POST", path, {"dry_run": True}, idempotency_key="a"), 409)
+    assert (told["code"], told["path"]) == ("idempotency_mismatch", "Idempotency-Key")
 
 
 async def test_details_tell_steps_metrics_and_the_error(api: Api, database: Database) -> None:

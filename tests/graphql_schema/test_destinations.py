@@ -39,12 +39,10 @@ async def created(api: Api, folder: Path, **others: object) -> Any:
 
 
 async def test_a_destination_is_added_with_how_it_is_written(api: Api, tmp_path: Path, database: Database) -> None:
-    indexing = {"indexes": [{"columns": ["id"], "unique": True}]}
     made = await created(
         api,
         tmp_path,
         writeMode="UPSERT",
-        indexingConfig=indexing,
         backupConfig={"enabled": True, "keep_versions": 2},
         partitionConfig={"columns": ["event_date"]},
     )
@@ -53,9 +51,25 @@ async def test_a_destination_is_added_with_how_it_is_written(api: Api, tmp_path:
     async with database.transaction(RUNTIME) as session:
         opened = await open_destination(session, sealer_of(api.settings), UUID(made["id"]))
     assert opened.config.model_dump()["root"] == str(tmp_path)
-    assert opened.indexing == indexing
     assert opened.backup == {"enabled": True, "keep_versions": 2}
     assert opened.partition == {"columns": ["event_date"]}
+
+
+async def test_indexes_are_for_destinations_that_have_them(api: Api, tmp_path: Path, database: Database) -> None:
+    indexing = {"indexes": [{"columns": ["id"], "unique": True}]}
+    reach = {"host": str(tmp_path), "database": "warehouse"}
+    made = await created(api, tmp_path, kind="postgres", connectionConfig=reach, indexingConfig=indexing)
+    async with database.transaction(RUNTIME) as session:
+        opened = await open_destination(session, sealer_of(api.settings), UUID(made["id"]))
+    assert opened.indexing == indexing
+    files = await created(api, tmp_path, destinationName="files", indexingConfig={"indexes": []})
+    for document, variables in (
+        (CREATE, {"input": given(tmp_path, destinationName="more", indexingConfig=indexing)}),
+        (UPDATE, {"id": files["id"], "input": {"indexingConfig": indexing}}),
+    ):
+        error = await api.ask(document, variables)
+        assert (error["__typename"], error["path"]) == ("InvalidError", "indexing_config.indexes")
+        assert error["message"] == "a parquet destination has no indexes"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from graphql import parse
 
 from graphql_schema.documents import LONGEST, MOST, KnownDocuments
 from models.access import Role
-from tests.kit.graphql import Api
+from tests.kit.graphql import Api, token
 from tests.kit.identities import ANALYST, ENGINEER
 
 PREVIEW = 'mutation { previewPipeline(input: {id: "nothing"}) { __typename } }'
@@ -45,6 +45,20 @@ async def test_what_one_may_run_another_may_not(api: Api) -> None:
 async def test_an_invalid_document_stays_invalid(api: Api) -> None:
     for _ in range(2):
         assert "nothing" in (await api.refusal("{nothing}"))["message"]
+
+
+async def test_of_several_operations_the_one_that_is_named_runs(api: Api) -> None:
+    document = "query A { pipelines { totalCount } } query B { sources { totalCount } }"
+    headers = {"authorization": f"Bearer {token(ENGINEER)}"}
+    for _ in range(2):
+        refusal = await api.refusal(document)
+        assert (refusal["message"], refusal["extensions"]["hint"]) == (
+            "the document holds several operations",
+            "say which in operationName: A, B",
+        )
+        named = {"query": document, "operationName": "B"}
+        answer = await api.http.post("/graphql", json=named, headers=headers)
+        assert answer.json() == {"data": {"sources": {"totalCount": 0}}}
 
 
 async def test_variables_are_weighed_each_time(api: Api) -> None:

@@ -15,7 +15,7 @@ from tests.kit.desk import CREATE_PIPELINE, Desk
 from tests.kit.graphql import serving
 
 ROWS = [{"id": number, "amount": number * 1.5, "city": f"c{number}"} for number in range(5)]
-ONCE: JsonObject = {"max_attempts": 1, "initial_seconds": 0.05}
+ONCE_MORE: JsonObject = {"max_attempts": 2, "initial_seconds": 0.05}
 NOBODY = "127.0.0.1:9"
 """The discard port, on which nobody listens."""
 
@@ -35,7 +35,7 @@ def load(destination: str, after: str = "read") -> JsonObject:
 
 
 def pipeline(*steps: JsonObject) -> JsonObject:
-    return {"pipeline_name": "p", "pipeline_type": "etl", "retry_policy": ONCE, "steps": list(steps)}
+    return {"pipeline_name": "p", "pipeline_type": "etl", "retry_policy": ONCE_MORE, "steps": list(steps)}
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from models.errors import Invalid
 from models.executions import ErrorDetails, ExecutionContext, ExecutionState, ExecutionStatus, PerformanceMetrics
 from models.fields import Document, parse
 from models.migrations.scope import metadata
-from models.pipelines import AlertConfig, QualityCheckRef, RetryPolicy, ScheduleConfig
+from models.pipelines import AlertConfig, QualityCheckRef, RetryPolicy
 from models.quality import RuleConfig, ThresholdConfig
 from models.reports import AccessControl, ReportConfig, ReportData, ReportSchedule
+from models.schedules import ScheduleConfig
 from models.schemas import SchemaConfig, SchemaDefinition
 from models.sources import MonitoringConfig, RateLimitConfig
 from models.streams import ProcessingLogic, ScalingConfig, StreamErrorHandling, WindowingConfig
@@ -90,7 +91,7 @@ def test_a_good_document_is_taken_and_written_back(kind: TypeForm[object], docum
         (RetryPolicy, {"initial_seconds": 10, "max_seconds": 5}, None, "max_seconds must not be less"),
         (RetryPolicy, {"max_attempts": 0}, "max_attempts", "greater than or equal to 1"),
         (RetryPolicy, {"retry_on": ["sometimes"]}, "retry_on[0]", "not known: 'sometimes'"),
-        (ScheduleConfig, {"type": "interval", "expression": "often"}, "expression", "pattern"),
+        (ScheduleConfig, {"type": "interval", "expression": "often"}, "expression", "such as 15m"),
         (ScheduleConfig, {"type": "moon", "expression": "full"}, "type", "not known: 'moon'"),
         (QualityCheckRef, {"rule_id": "r", "threshold": 101, "action": "warn"}, "threshold", "less than or equal"),
         (ExecutionContext, {"date_range": {"start": "2024-02-01", "end": "2024-01-01"}}, "date_range", "must be after"),

@@ -72,7 +72,7 @@ def test_dates_that_yaml_made_are_taken_as_their_text() -> None:
         ({"name": 1}, "name", "should be a valid string, not a number"),
         ({"name": "a", "steps": {}}, "steps", "should be a valid array, not an object"),
         ({"name": "a", "steps": [{"type": "filter", "limit": "1"}]}, "steps[0].limit", "valid integer, not text"),
-        ({"name": "a", "steps": [{"type": "filter", "limit": 0}]}, "steps[0].limit", "greater than or equal to 1"),
+        ({"name": "a", "steps": [{"type": "filter", "limit": 0}]}, "steps[0].limit", "equal to 1$"),
         ({"name": "a", "steps": [{"type": "mapping"}]}, "steps[0].mappings", "is required"),
         (
             {"name": "a", "steps": [{"type": "filter"}, {"type": "mapping", "mappings": {"price": 1}}]},
@@ -120,8 +120,32 @@ def test_a_wrong_or_missing_tag_is_told_with_the_right_ones() -> None:
 def test_several_problems_are_told_at_once() -> None:
     error = refused({"nam": "a", "steps": [{"type": "filter", "limit": 0}]})
     assert (error.path, str(error.hint).split("?")[0]) == ("nam", "did you mean `name`")
-    assert error.message.startswith("is not a known key; also name: is required")
-    assert "steps[0].limit: should be greater than or equal to 1" in error.message
+    assert error.message.startswith("is not a known key; also `name` is required")
+    assert "`steps[0].limit` should be greater than or equal to 1" in error.message
+
+
+class Bounded(StrictModel):
+    """Values with bounds."""
+
+    word: str = Field(default="abc", max_length=3, pattern="^[a-c]+$")
+    words: tuple[str, ...] = Field(default=("a",), min_length=1)
+    share: float = Field(default=0.5, ge=0, le=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"word": "abca"}, "string should have at most 3 characters"),
+        ({"word": "x"}, "should match the pattern ^[a-c]+$"),
+        ({"words": []}, "tuple should have at least 1 item after validation, not 0"),
+        ({"share": 1.5}, "should be less than or equal to 1"),
+        ({"share": "1"}, "should be a valid number, not text"),
+    ],
+)
+def test_a_value_out_of_bounds_is_told_the_bounds_and_not_its_type(data: object, message: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(Bounded, data)
+    assert caught.value.message == message
 
 
 def test_a_value_is_never_repeated_as_it_may_be_a_secret() -> None:

@@ -87,6 +87,20 @@ async def test_a_pipeline_is_applied_and_compared(client: Client, tmp_path: Path
     assert await client.definition("copy") == PIPELINE
 
 
+async def test_a_pipeline_over_places_that_are_yet_to_be_added_is_compared_as_it_is_written(
+    client: Client, tmp_path: Path
+) -> None:
+    entry = Entry(EntryKind.PIPELINE, PIPELINE)
+    with pytest.raises(Invalid, match="there is no source 'files'"):
+        await client.compare(entry)
+    assert (await client.compare(entry, ["files"])).action == "created"
+    await client.save(source(tmp_path))
+    await client.save(destination(tmp_path))
+    await client.save(entry)
+    changed = Entry(EntryKind.PIPELINE, {**PIPELINE, "description": "new"})
+    assert [str(change) for change in (await client.compare(changed, ["files"])).changes] == ["+ description: new"]
+
+
 async def test_a_plan_is_read_and_made(client: Client, tmp_path: Path) -> None:
     await client.save(source(tmp_path))
     await client.save(destination(tmp_path))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from models.fields import Json
+from models.errors import Invalid
+from models.fields import Json, StrictModel, parse
 from runtime.access.mask import HIDDEN, mask_row, mask_text
 
 
@@ -37,6 +38,15 @@ def test_what_names_a_person_or_opens_a_door_is_hidden(text: str, masked: str) -
 )
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     assert mask_text(text) == text
+
+
+def test_an_error_names_a_key_that_is_called_like_a_secret() -> None:
+    class Config(StrictModel):
+        root: str
+
+    with pytest.raises(Invalid) as refused:
+        parse(Config, {"rooot": "/data", "token": "abc"})
+    assert "`token` is not a known key" in mask_text(refused.value.message)
 
 
 def test_a_row_is_masked_by_the_names_of_its_columns_to_any_depth() -> None:

@@ -98,6 +98,8 @@ def test_a_typed_error_of_a_source_comes_out_as_it_was(engine: Engine) -> None:
         ("SELECT CAST('x' || n AS INTEGER) FROM numbers", "bad_value"),
         ("SELECT missing FROM numbers", "bad_sql"),
         ("SELEC 1", "bad_sql"),
+        ("SELECT ('a' || n) + 1 FROM numbers", "bad_sql"),
+        ("SELECT json_extract_string('c' || n, '$.name') FROM numbers", "bad_value"),
     ],
 )
 def test_what_duckdb_refuses_has_a_code_and_a_remedy(engine: Engine, sql: str, code: str) -> None:
@@ -105,6 +107,24 @@ def test_what_duckdb_refuses_has_a_code_and_a_remedy(engine: Engine, sql: str, c
         engine.table(sql, {"numbers": NUMBERS})
     assert raised.value.specific_code == code
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (
+            "SELECT upper(n, 2) FROM numbers",
+            "'upper(BIGINT, INTEGER_LITERAL)'. You might need to add explicit type casts.",
+        ),
+        ("SELECT n FROM numbers WHERE n > 'abc'", "INT64, at: SELECT n FROM numbers WHERE n > 'abc'"),
+        ("SELECT uper('a') FROM numbers", 'uper does not exist! Did you mean "upper"?'),
+    ],
+)
+def test_what_duckdb_refuses_is_told_in_one_line_with_its_place(engine: Engine, sql: str, told: str) -> None:
+    with pytest.raises(Terminal) as raised:
+        engine.table(sql, {"numbers": NUMBERS})
+    assert raised.value.message.endswith(told), raised.value.message
+    assert "\n" not in raised.value.message
 
 
 def test_a_failure_that_shows_only_while_reading_is_typed_too(engine: Engine) -> None:

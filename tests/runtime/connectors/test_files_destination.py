@@ -172,6 +172,34 @@ def test_partition_columns_must_be_there_and_stay(tmp_path: Path, options: dict[
     assert ids(tmp_path) == [1]
 
 
+BY_CITY: dict[str, Json] = {"columns": ["city"]}
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "guests").iterdir() if path.is_dir())
+
+
+def test_the_columns_of_the_destination_divide_a_load_that_names_none(tmp_path: Path) -> None:
+    tables = csv_tables(tmp_path)
+    tables.load(to(WriteMode.APPEND, partition=BY_CITY), run(), guests(1), None)
+    tables.load(to(WriteMode.UPSERT, key_columns=("id",), partition=BY_CITY), run(), guests(1, 2, city="York"), None)
+    assert folders(tmp_path) == ["city=York"]
+    tables.load(to(WriteMode.APPEND), run(), guests(3, city="Ely"), None)
+    assert folders(tmp_path) == ["city=Ely", "city=York"]
+    assert [(row["id"], row["city"]) for row in rows(tmp_path)] == [(1, "York"), (2, "York"), (3, "Ely")]
+
+
+def test_a_table_whose_rows_stay_is_divided_no_other_way(tmp_path: Path) -> None:
+    tables = csv_tables(tmp_path)
+    tables.load(to(WriteMode.APPEND), run(), guests(1), None)
+    tables.load(to(WriteMode.APPEND, partition=BY_CITY), run(), guests(2), None)
+    assert (folders(tmp_path), ids(tmp_path)) == ([], [1, 2])
+    tables.load(to(WriteMode.OVERWRITE, partition=BY_CITY), run(), guests(3), None)
+    assert folders(tmp_path) == ["city=Bath"]
+    tables.load(to(WriteMode.OVERWRITE, partition={"columns": ["town"]}), run(), guests(4), None)
+    assert (folders(tmp_path), ids(tmp_path)) == ([], [4])
+
+
 def test_an_upsert_into_a_table_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     tables = csv_tables(tmp_path)
     tables.load(to(WriteMode.APPEND), run(), guests(1, 1, 2), None)

@@ -155,6 +155,32 @@ async def test_rows_that_a_source_cannot_take_are_set_aside_with_their_place(rea
     assert reason
 
 
+async def test_samples_errors_events_and_logs_show_no_personal_data(ready: Bench) -> None:
+    await ready.files("people", [{"id": 1, "contact": "ann@example.org", "guest_name": "Miller"}])
+    read = step("read", "extract", {"source_id": "people", "dataset": "rows.csv"})
+    execution, _ = await ready.run(pipeline(read, only("all", "id > 0"), load("all")))
+    assert [row["contact"] for row in ready.read("out", "t")] == ["ann@example.org"]
+    masked = {"id": 1, "contact": "a***@e***.org", "guest_name": "M***"}
+    steps = await steps_of(ready, execution)
+    assert [steps[name].output_data_sample for name in ("read", "all", "load")] == [[masked]] * 3
+    assert steps["load"].input_data_sample == [masked]
+    narrow = transform("narrow", "cast", {"columns": {"contact": "INTEGER"}}, "read")
+    execution, ending = await ready.run(pipeline(read, narrow, load("narrow", table="u"), name="broken"))
+    assert ending.error is not None
+    assert "a***@e***.org" in ending.error.error_message
+    for table, key in (
+        ("pipeline_executions", "id"),
+        ("step_executions", "pipeline_execution_id"),
+        ("execution_events", "execution_id"),
+    ):
+        found = await rows(ready, f"SELECT to_jsonb(kept)::text FROM {table} AS kept WHERE {key} = :id", execution)
+        assert found
+        assert not any("ann@example.org" in text for (text,) in found), table
+    log = ready.folder / "artifacts" / "logs" / f"{execution}.jsonl"
+    assert "a***@e***.org" in log.read_text()
+    assert "ann@example.org" not in log.read_text()
+
+
 async def test_what_a_load_committed_is_in_the_ledger_and_its_work_is_done(ready: Bench) -> None:
     execution, _ = await ready.run(DIAMOND)
     async with ready.database.transaction(RUNTIME) as session:

@@ -36,6 +36,7 @@ CATALOG = Catalog(
             SourceType.DATABASE,
             "postgres",
             datasets={"public.bookings": BOOKINGS, "public.venues": VENUES},
+            primary_keys={"public.bookings": ("id",), "public.venues": ("id", "name")},
         ),
         SourceEntry(UUID(int=2), "guest-files", SourceType.FILE, "csv", datasets={"guests.csv": VENUES}),
         SourceEntry(UUID(int=3), "new-db", SourceType.DATABASE, "postgres"),
@@ -52,6 +53,7 @@ CATALOG = Catalog(
             primary_keys={"fact_bookings": ("booking_id",)},
         ),
         DestinationEntry(UUID(int=12), "old-warehouse", DestinationType.WAREHOUSE, "parquet", active=False),
+        DestinationEntry(UUID(int=14), "store", DestinationType.DATABASE, "postgres"),
         DestinationEntry(UUID(int=13), "mirror", DestinationType.FILE, "parquet", write_mode=WriteMode.OVERWRITE),
     ),
 )

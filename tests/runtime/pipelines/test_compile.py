@@ -137,8 +137,11 @@ def test_several_inputs_of_a_load_are_united_by_name() -> None:
 def test_the_retry_policy_gives_the_default_of_the_steps() -> None:
     policy: dict[str, Json] = {"max_attempts": 5}
     document = explicit(extract("b"), load("l", "b", retry_attempts=0), retry_policy=policy)
-    assert [step.retry_attempts for step in compiled(document).steps] == [5, 0]
+    assert [step.retry_attempts for step in compiled(document).steps] == [4, 0]
     assert compiled(explicit(extract("b"))).steps[0].retry_attempts == 3
+    assert compiled(explicit(extract("b"), retry_policy={"jitter": 0})).steps[0].retry_attempts == 3
+    once: dict[str, Json] = {"max_attempts": 1}
+    assert compiled(explicit(extract("b"), retry_policy=once)).steps[0].retry_attempts == 0
 
 
 def test_disabled_steps_stay_in_the_plan_and_out_of_the_tasks() -> None:

@@ -82,12 +82,39 @@ def test_an_incremental_read_keeps_its_column_start_and_lag() -> None:
     assert (read.cursor_column, read.cursor_initial, read.cursor_lag_seconds) == ("name", "a", 60)
 
 
+def test_columns_are_named_as_the_source_spells_them() -> None:
+    plan, _ = planned(
+        dataset="bookings",
+        filters={"COUPLE": "A"},
+        incremental={"cursor_column": "Updated_At"},
+        partition={"column": "ID"},
+    )
+    assert (dict(plan.filters), plan.cursor_column, plan.partition_column) == ({"couple": "A"}, "updated_at", "id")
+
+
 def test_partitions_come_from_the_partition_or_from_parallel_execution() -> None:
     plan, _ = planned(dataset="bookings", partition={"column": "id", "count": 8})
     assert (plan.partition_column, plan.partitions) == ("id", 8)
     config = ExtractConfig(source_id="wedding-api-db", dataset="bookings")
-    assert compile_extract(config, "c", CATALOG, parallel=True)[0].partitions == 4
-    assert compile_extract(config, "c", CATALOG, parallel=False)[0].partitions == 1
+    plan, _ = compile_extract(config, "c", CATALOG, parallel=True)
+    assert (plan.partition_column, plan.partitions) == ("id", 4)
+    plan, _ = compile_extract(config, "c", CATALOG, parallel=False)
+    assert (plan.partition_column, plan.partitions) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "partitions"),
+    [
+        ({"source_id": "wedding-api-db", "dataset": "venues"}, 1),
+        ({"source_id": "wedding-api-db", "query": "SELECT * FROM bookings"}, 1),
+        ({"source_id": "new-db", "dataset": "bookings"}, 1),
+        ({"source_id": "guest-files"}, 4),
+    ],
+    ids=["a key of two columns", "a query", "an undiscovered table", "files"],
+)
+def test_a_read_without_a_column_to_divide_by_is_planned_in_one_part(config: dict[str, Json], partitions: int) -> None:
+    plan, _ = compile_extract(ExtractConfig.model_validate(config), "c", CATALOG, parallel=True)
+    assert (plan.partition_column, plan.partitions) == (None, partitions)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +126,14 @@ def test_partitions_come_from_the_partition_or_from_parallel_execution() -> None
         ({"dataset": "bokings"}, "dataset", "discover the source again"),
         ({"dataset": "bookings", "query": "SELECT 1"}, "dataset", "both a query and a dataset"),
         ({}, None, "neither a query nor a dataset"),
-        ({"query": "SELECT FROM WHERE"}, "query", "does not parse"),
+        ({"query": "SELECT FROM WHERE"}, "query", "it is read as PostgreSQL has it"),
         ({"query": "DELETE FROM bookings"}, "query", "not DELETE"),
         ({"query": "SELECT 1; DROP TABLE bookings"}, "query", "2 statements"),
         ({"query": "SELECT id INTO copy FROM bookings"}, "query", "not INTO"),
         ({"query": "SELECT cuple FROM bookings"}, "query", "did you mean `couple`?"),
         ({"dataset": "bookings", "filters": {"cuple": 1}}, "filters.cuple", "no column 'cuple'"),
         ({"dataset": "bookings", "filters": {"id": {"~": 1}}}, "filters.id.~", "no operator '~'"),
+        ({"dataset": "bookings", "filters": {"id": 1, "ID": 2}}, "filters.ID", "a second time"),
         ({"dataset": "bookings", "partition": {"column": "idd"}}, "partition.column", "no column 'idd'"),
         ({"dataset": "bookings", "partition": {"column": "couple"}}, "partition.column", "VARCHAR"),
         (

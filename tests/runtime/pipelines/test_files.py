@@ -122,6 +122,16 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         read_files([tmp_path / "empty"])
 
 
+def test_files_that_define_nothing_are_refused(tmp_path: Path) -> None:
+    blank, full = tmp_path / "blank.yaml", tmp_path / "full.yaml"
+    blank.write_text("# to come\n---\n")
+    full.write_text("source: {source_name: s}\n")
+    with pytest.raises(Invalid, match="defines nothing") as caught:
+        read_files([blank])
+    assert (caught.value.path, "`pipeline:`" in str(caught.value.hint)) == (str(blank), True)
+    assert len(read_files([tmp_path])) == 1
+
+
 @pytest.mark.parametrize(
     "document", [simple(entry("filter", condition="a > 1\nOR b")), explicit(extract("e"), load("l", "e"))]
 )
