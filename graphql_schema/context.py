@@ -23,6 +23,7 @@ from runtime.bus import Bus
 from runtime.database import Database
 from runtime.executions.hub import Hub
 from runtime.settings import Settings
+from runtime.statements import Statements
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -152,8 +153,17 @@ class Context:
         async with self.services.database.transaction(principal) as session:
             yield session
             await record(session, principal, *self._take_deeds())
-        if topics:
-            await self.services.bus.publish(*topics)
+        await self.services.bus.publish(*topics)
+
+    @asynccontextmanager
+    async def stating(self, *topics: str) -> AsyncIterator[Statements]:
+        """As `writing`, for a mutation that needs plain statements only, at a tenth of the cost."""
+        principal = self.signed_in
+        await self.close()
+        async with self.services.database.statements(principal) as session:
+            yield session
+            await record(session, principal, *self._take_deeds())
+        await self.services.bus.publish(*topics)
 
     def note(self, action: str, entity_type: str, entity_id: UUID | str | None = None, **detail: Json) -> None:
         """Have the audit log tell, at the end of the transaction, what whoever asks did or which data they read."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import TypeAlias, TypeVar, cast
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
@@ -298,3 +299,13 @@ def _member(data: object, item: PathItem) -> object:
 
 def _object(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
+
+
+def as_uuid(reference: str | UUID) -> UUID | None:
+    """The UUID that a reference is, or None for one that is a name."""
+    if isinstance(reference, UUID):
+        return reference
+    try:
+        return UUID(reference)
+    except ValueError:
+        return None

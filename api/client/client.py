@@ -3,17 +3,31 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
 from api.client.transport import Transport
-from api.client.values import Event, Execution, ExecutionSummary, Log, PlanText, Value
+from api.client.values import (
+    Event,
+    Execution,
+    ExecutionSummary,
+    Log,
+    PipelineName,
+    PlanText,
+    State,
+    Status,
+    Type,
+    Value,
+)
 from api.signing import signed
 from models.access import Role
 from models.errors import Exhausted, NotFound, Unavailable
+from models.executions import ExecutionState
 from models.fields import Json, JsonObject
+from models.parsing import as_uuid
 from runtime.embedded.home import Home
 from runtime.pipelines.difference import Change, ChangeKind, difference
 from runtime.pipelines.expand import references
@@ -138,9 +152,13 @@ class Client:
         dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> Execution:
-        """Queue an execution of a pipeline."""
+        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now."""
         given: JsonObject = {"parameters": parameters or {}, "dryRun": dry_run, "idempotencyKey": idempotency_key}
-        return Execution.model_validate(await self._transport.ask(operations.EXECUTE, id=name, input=given))
+        answer = await self._transport.ask(operations.EXECUTE, id=name, input=given)
+        accepted = _Accepted.model_validate(answer)
+        if accepted.state is not ExecutionState.QUEUED or as_uuid(name) is not None:
+            return await self.execution(accepted.id)
+        return Execution(**dict(accepted), pipeline=PipelineName(pipeline_name=name))
 
     async def execution(self, reference: UUID | str) -> Execution:
         """An execution with its steps, by `id` or `execution_id`."""
@@ -248,6 +266,16 @@ class _Defined(Value):
 
 class _Planned(Value):
     plan: PlanText | None
+
+
+class _Accepted(Value):
+    id: UUID
+    execution_id: str
+    execution_type: Type
+    status: Status
+    state: State
+    started_at: datetime
+    dry_run: bool
 
 
 class _Executions(Value):

@@ -9,6 +9,7 @@ id executionId executionType status state startedAt completedAt dryRun dataQuali
 recordsProcessed recordsInserted recordsUpdated recordsDeleted recordsFailed
 pipeline { pipelineName } errorDetails { errorType errorMessage failedStep hint path }
 """
+_ACCEPTED: Final = "id executionId executionType status state startedAt dryRun"
 _STEPS: Final = """
 steps { stepName status state recordsIn recordsOut processingTimeMs errorMessage retryCount }
 """
@@ -45,7 +46,7 @@ mutation ($definition: JSON!, $dryRun: Boolean!) {{
 """
 EXECUTE: Final = f"""
 mutation ($id: ID!, $input: ExecutePipelineInput) {{
-  executePipeline(id: $id, input: $input) {{ __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE} }}
+  executePipeline(id: $id, input: $input) {{ __typename ... on Execution {{ {_ACCEPTED} }} {FAILURE} }}
 }}
 """
 CANCEL: Final = f"""

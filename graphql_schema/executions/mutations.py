@@ -9,7 +9,6 @@ from graphql_schema.context import Info
 from graphql_schema.executions.types import Execution
 from graphql_schema.fields import mutation
 from graphql_schema.permissions import Permission
-from graphql_schema.pipelines.types import identified
 from graphql_schema.scalars import Json
 from models.errors import Invalid
 from models.executions import ExecutionType
@@ -52,13 +51,13 @@ class ExecutionMutations:
         given = input or ExecutePipelineInput()
         _check(given)
         wanted = submission.Submission(
-            pipeline_id=await identified(info.context, id),
+            pipeline=id,
             execution_type=given.execution_type,
             parameters=document(given.parameters, "parameters") or {},
             dry_run=given.dry_run,
             idempotency_key=given.idempotency_key,
         )
-        async with info.context.writing(WORK, ALL_EVENTS) as session:
+        async with info.context.stating(WORK, ALL_EVENTS) as session:
             row = await submission.submit(session, wanted, info.context.signed_in)
             info.context.note("execute", "pipeline", row.pipeline_id, execution_id=row.execution_id)
         return Execution.of(row)

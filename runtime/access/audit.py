@@ -3,14 +3,20 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import orjson
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import insert
 
 from models.access import RUNTIME_ACTOR
-from models.audit import AuditEntry
 from models.fields import JsonObject
 from runtime.access.mask import mask_row
 from runtime.access.principal import Principal
+from runtime.database import Session
+
+_INSERT = text("""
+    INSERT INTO audit_log (actor, actor_role, action, entity_type, entity_id, detail)
+    VALUES (:actor, :actor_role, :action, :entity_type, :entity_id, CAST(:detail AS jsonb))
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Deed:
     detail: JsonObject = field(default_factory=dict)
 
 
-async def record(session: AsyncSession, principal: Principal, *deeds: Deed) -> None:
+async def record(session: Session, principal: Principal, *deeds: Deed) -> None:
     """Add deeds of the transaction's principal to the log, as the transaction's last act.
 
     PostgreSQL holds the end of the chain from here to the commit, so everyone else who records waits.
@@ -32,14 +38,15 @@ async def record(session: AsyncSession, principal: Principal, *deeds: Deed) -> N
         return
     actor = None if principal.role is None else principal.user_id
     role = RUNTIME_ACTOR if principal.role is None else principal.role.value
-    await session.flush()
+    if isinstance(session, AsyncSession):
+        await session.flush()
     for deed in deeds:
-        entry = {
+        entry: dict[str, object] = {
             "actor": actor,
             "actor_role": role,
             "action": deed.action,
             "entity_type": deed.entity_type,
             "entity_id": None if deed.entity_id is None else str(deed.entity_id),
-            "detail": mask_row(deed.detail),
+            "detail": orjson.dumps(mask_row(deed.detail), default=str).decode(),
         }
-        await session.execute(insert(AuditEntry).inline().values(entry))
+        await session.execute(_INSERT, entry)

@@ -16,6 +16,7 @@ from models.base import StrictModel
 from models.destinations import BackupConfig, DataDestination, IndexingConfig, PartitionConfig, WriteMode
 from models.errors import Conflict, Invalid, NotFound
 from models.fields import Envelope, Json, JsonObject
+from models.parsing import as_uuid
 from models.schemas import SchemaConfig
 from models.sources import DataSource, HealthStatus, MonitoringConfig, RateLimitConfig
 from runtime.access.principal import Principal
@@ -190,7 +191,7 @@ async def archive(session: AsyncSession, kind: type[P], place_id: UUID) -> P:
 async def find(session: AsyncSession, kind: type[P], reference: str | UUID) -> P:
     """The source or destination of a UUID or a name, unless it is archived; raises `NotFound`."""
     statement = _listed(kind)
-    by_id = None if (identity := _uuid(reference)) is None else statement.where(col(kind.id) == identity)
+    by_id = None if (identity := as_uuid(reference)) is None else statement.where(col(kind.id) == identity)
     found = None if by_id is None else await session.scalar(by_id)
     if found is None:
         found = await session.scalar(statement.where(_name_column(kind) == str(reference)))
@@ -369,7 +370,7 @@ def _name(name: str | None, path: str) -> str:
     if len(name) > LONGEST_NAME or name != name.strip() or not name.isprintable():
         hint = f"at most {LONGEST_NAME} printable letters, no blanks at the ends"
         raise Invalid("cannot be a name", hint=hint, path=path)
-    if _uuid(name) is not None:
+    if as_uuid(name) is not None:
         raise Invalid("cannot be a UUID", hint="references take a UUID for an id", path=path)
     return name
 
@@ -387,12 +388,3 @@ def _documents(**documents: StrictModel | None) -> Mapping[str, Json]:
 
 def _dumped(document: StrictModel | None) -> JsonObject:
     return {} if document is None else document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-
-
-def _uuid(reference: str | UUID) -> UUID | None:
-    if isinstance(reference, UUID):
-        return reference
-    try:
-        return UUID(reference)
-    except ValueError:
-        return None

@@ -14,6 +14,7 @@ from sqlmodel import col
 from models.errors import NotFound
 from models.executions import ExecutionStatus, ExecutionType, PipelineExecution, StepExecution
 from models.fields import Json
+from models.parsing import as_uuid
 from models.pipelines import PipelineStep, StepType
 from models.quality import DataQualityCheck, DataQualityRule
 from runtime.paging import Order, Page, Window, count, fetch, fetch_each
@@ -69,7 +70,7 @@ class Checked(NamedTuple):
 
 async def find(session: AsyncSession, reference: str | UUID) -> PipelineExecution:
     """The execution of an id or of an `execution_id`; raises `NotFound`, also for what is hidden."""
-    identity = _uuid(reference)
+    identity = as_uuid(reference)
     wanted = col(PipelineExecution.execution_id) == str(reference)
     if identity is not None:
         wanted = (col(PipelineExecution.id) == identity) | wanted
@@ -187,12 +188,3 @@ def _filtered(wanted: ExecutionFilter) -> Select[PipelineExecution]:
     if wanted.started_after is not None:
         found = found.where(col(PipelineExecution.started_at) > wanted.started_after)
     return found
-
-
-def _uuid(reference: str | UUID) -> UUID | None:
-    if isinstance(reference, UUID):
-        return reference
-    try:
-        return UUID(reference)
-    except ValueError:
-        return None

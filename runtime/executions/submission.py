@@ -4,26 +4,35 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import Conflict, NotFound
 from models.events import EventKind, ExecutionEvent
-from models.executions import ExecutionContext, ExecutionState, ExecutionStatus, ExecutionType, PipelineExecution
+from models.executions import (
+    ErrorDetails,
+    ExecutionContext,
+    ExecutionState,
+    ExecutionStatus,
+    ExecutionType,
+    PerformanceMetrics,
+    PipelineExecution,
+)
 from models.fields import Json
-from models.pipelines import DataPipeline
-from runtime.database import Identity
+from models.parsing import as_uuid, parse
+from runtime.database import Identity, Session
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is to be executed, and how. `parameters` are bound to the `:names` in the pipeline's queries."""
+    """What is to be executed, by its id or name, and how. `parameters` are bound to the `:names` in its queries."""
 
-    pipeline_id: UUID
+    pipeline: UUID | str
     execution_type: ExecutionType = ExecutionType.MANUAL
     parameters: Mapping[str, Json] = field(default_factory=dict)
     dry_run: bool = False
@@ -31,54 +40,96 @@ class Submission:
     priority: int = 0
 
 
-async def submit(session: AsyncSession, submission: Submission, by: Identity) -> PipelineExecution:
+_PIPELINE: Final = text("""
+    SELECT id, pipeline_name, version, is_paused, is_active FROM data_pipelines
+    WHERE archived_at IS NULL AND CASE WHEN CAST(:id AS uuid) IS NULL THEN pipeline_name = :name ELSE id = :id END
+""")
+
+
+async def submit(session: Session, submission: Submission, by: Identity) -> PipelineExecution:
     """Accept an execution of the pipeline's newest version; publish `runtime.bus.WORK` after the commit.
 
     The same idempotency key for the same pipeline gives the execution it gave first. Raises `NotFound`, `Conflict`
     for a paused, inactive or archived pipeline, and for a key that was used with other parameters.
     """
-    pipeline = await session.get(DataPipeline, submission.pipeline_id)
-    if pipeline is None or pipeline.archived_at is not None:
-        raise NotFound(f"there is no pipeline {submission.pipeline_id}", path="pipeline_id")
+    identity = as_uuid(submission.pipeline)
+    wanted = {"id": identity, "name": str(submission.pipeline)}
+    pipeline = (await session.execute(_PIPELINE, wanted)).first()
+    if pipeline is None:
+        hint = "see the pipelines there are, by id or name"
+        raise NotFound(f"there is no pipeline {str(submission.pipeline)!r}", hint=hint, path="pipeline_id")
     if submission.idempotency_key is not None:
-        earlier = await _with_key(session, submission)
+        earlier = await _with_key(session, submission, pipeline.id)
         if earlier is not None:
             return earlier
     _refuse_stopped(pipeline)
-    execution = await _insert(session, submission, pipeline, by)
-    if execution is None:
-        earlier = await _with_key(session, submission)
-        if earlier is None:
-            raise Conflict("the same key was submitted at the same moment", hint="submit it again")
-        return earlier
-    await queue.enqueue(session, WorkKind.EXECUTION, by=by.user_id, subject=execution.id, priority=submission.priority)
-    return execution
+    accepted = _accepted(submission, pipeline, by)
+    if (await session.execute(_INSERT, _values(accepted, submission.priority))).first() is not None:
+        return accepted
+    earlier = await _with_key(session, submission, pipeline.id)
+    if earlier is None:
+        raise Conflict("the same key was submitted at the same moment", hint="submit it again")
+    return earlier
 
 
-def _refuse_stopped(pipeline: DataPipeline) -> None:
+def _refuse_stopped(pipeline: Any) -> None:
     if pipeline.is_paused:
         raise Conflict(f"pipeline {pipeline.pipeline_name!r} is paused", hint="resume it first", code="paused")
     if not pipeline.is_active:
         raise Conflict(f"pipeline {pipeline.pipeline_name!r} is not active", hint="activate it first", code="inactive")
 
 
-async def _with_key(session: AsyncSession, submission: Submission) -> PipelineExecution | None:
-    same_key = {"pipeline_id": submission.pipeline_id, "idempotency_key": submission.idempotency_key}
-    found = (await session.scalars(select(PipelineExecution).filter_by(**same_key))).first()
-    same = found is None or (
-        found.execution_context.parameters == dict(submission.parameters) and found.dry_run == submission.dry_run
-    )
-    if not same:
+_WITH_KEY: Final = text("""
+    SELECT id, execution_id, execution_type, started_at, completed_at, status, state, records_processed,
+        records_inserted, records_updated, records_deleted, records_failed, data_quality_score, execution_context,
+        performance_metrics, error_details, logs_location, triggered_by, version, dry_run, cancel_requested_at,
+        last_event_seq
+    FROM pipeline_executions WHERE pipeline_id = :pipeline_id AND idempotency_key = :key
+""")
+
+
+async def _with_key(session: Session, submission: Submission, pipeline_id: UUID) -> PipelineExecution | None:
+    parameters = {"pipeline_id": pipeline_id, "key": submission.idempotency_key}
+    row = (await session.execute(_WITH_KEY, parameters)).first()
+    if row is None:
+        return None
+    if row.execution_context.get("parameters", {}) != dict(submission.parameters) or row.dry_run != submission.dry_run:
         raise Conflict(
             "this idempotency key was used with other parameters",
             hint="use a new key for a new execution",
             path="idempotency_key",
             code="idempotency_mismatch",
         )
-    return found
+    error = row.error_details
+    return PipelineExecution(
+        id=row.id,
+        pipeline_id=pipeline_id,
+        execution_id=row.execution_id,
+        execution_type=ExecutionType(row.execution_type),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        status=ExecutionStatus(row.status),
+        state=ExecutionState(row.state),
+        records_processed=row.records_processed,
+        records_inserted=row.records_inserted,
+        records_updated=row.records_updated,
+        records_deleted=row.records_deleted,
+        records_failed=row.records_failed,
+        data_quality_score=row.data_quality_score,
+        execution_context=parse(ExecutionContext, row.execution_context),
+        performance_metrics=parse(PerformanceMetrics, row.performance_metrics),
+        error_details=None if error is None else parse(ErrorDetails, error),
+        logs_location=row.logs_location,
+        triggered_by=row.triggered_by,
+        version=row.version,
+        dry_run=row.dry_run,
+        idempotency_key=submission.idempotency_key,
+        cancel_requested_at=row.cancel_requested_at,
+        last_event_seq=row.last_event_seq,
+    )
 
 
-_INSERT = text("""
+_INSERT: Final = text("""
 WITH execution AS (
     INSERT INTO pipeline_executions (
         id, pipeline_id, execution_id, execution_type, started_at, execution_context, triggered_by, version, dry_run,
@@ -88,38 +139,50 @@ WITH execution AS (
         :version, :dry_run, :idempotency_key, 1)
     ON CONFLICT (pipeline_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id
+), item AS (
+    INSERT INTO work_items (id, kind, subject, priority, requested_by)
+    SELECT gen_random_uuid(), :work, execution.id, CAST(:priority AS int), CAST(:requested_by AS uuid) FROM execution
 )
 INSERT INTO execution_events (execution_id, seq, kind, payload)
-SELECT execution.id, 1, :kind, CAST(:payload AS jsonb) FROM execution
+SELECT execution.id, 1, :kind, '{}' FROM execution
 RETURNING execution_id
 """)
 
 
-async def _insert(
-    session: AsyncSession, submission: Submission, pipeline: DataPipeline, by: Identity
-) -> PipelineExecution | None:
-    now, identity = datetime.now(UTC), uuid4()
-    context = ExecutionContext(parameters=dict(submission.parameters))
-    row = (
-        await session.execute(
-            _INSERT,
-            {
-                "id": identity,
-                "pipeline_id": pipeline.id,
-                "execution_id": f"exec-{now:%Y%m%d%H%M%S}-{secrets.token_hex(5)}",
-                "execution_type": submission.execution_type.value,
-                "started_at": now,
-                "context": context.model_dump_json(exclude_none=True),
-                "triggered_by": by.user_id,
-                "version": pipeline.version,
-                "dry_run": submission.dry_run,
-                "idempotency_key": submission.idempotency_key,
-                "kind": EventKind.EXECUTION_QUEUED.value,
-                "payload": "{}",
-            },
-        )
-    ).first()
-    return None if row is None else await session.get_one(PipelineExecution, identity)
+def _accepted(submission: Submission, pipeline: Any, by: Identity) -> PipelineExecution:
+    now = datetime.now(UTC)
+    return PipelineExecution(
+        id=uuid4(),
+        pipeline_id=pipeline.id,
+        execution_id=f"exec-{now:%Y%m%d%H%M%S}-{secrets.token_hex(5)}",
+        execution_type=submission.execution_type,
+        started_at=now,
+        execution_context=ExecutionContext(parameters=dict(submission.parameters)),
+        triggered_by=by.user_id,
+        version=pipeline.version,
+        dry_run=submission.dry_run,
+        idempotency_key=submission.idempotency_key,
+        last_event_seq=1,
+    )
+
+
+def _values(accepted: PipelineExecution, priority: int) -> dict[str, object]:
+    return {
+        "id": accepted.id,
+        "pipeline_id": accepted.pipeline_id,
+        "execution_id": accepted.execution_id,
+        "execution_type": accepted.execution_type.value,
+        "started_at": accepted.started_at,
+        "context": accepted.execution_context.model_dump_json(exclude_none=True),
+        "triggered_by": accepted.triggered_by,
+        "version": accepted.version,
+        "dry_run": accepted.dry_run,
+        "idempotency_key": accepted.idempotency_key,
+        "kind": EventKind.EXECUTION_QUEUED.value,
+        "work": WorkKind.EXECUTION.value,
+        "priority": priority,
+        "requested_by": accepted.triggered_by,
+    }
 
 
 async def request_cancel(session: AsyncSession, execution_id: UUID) -> PipelineExecution:

@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from models.errors import Conflict, Invalid, NotFound
 from models.fields import JsonObject
+from models.parsing import as_uuid
 from models.pipelines import DataPipeline, PipelineStep, PipelineVersion
 from runtime.access.principal import Principal
 from runtime.connectors.discoveries import catalog
@@ -161,7 +162,7 @@ async def apply(session: AsyncSession, document: JsonObject, by: Principal, *, d
 
 async def find(session: AsyncSession, reference: str | UUID) -> DataPipeline:
     """The pipeline of an id or a name, unless it is archived; raises `NotFound`."""
-    identity = _uuid(reference)
+    identity = as_uuid(reference)
     column = col(DataPipeline.pipeline_name) == reference if identity is None else col(DataPipeline.id) == identity
     found = await session.scalar(_listed().where(column))
     if found is None:
@@ -263,18 +264,9 @@ def _check_version(row: DataPipeline, expected: int | None) -> None:
 def _check_name(name: str) -> None:
     if name != name.strip() or not name.isprintable():
         raise Invalid("cannot be a name", hint="only printable letters, no blanks at the ends", path=NAME)
-    if _uuid(name) is not None:
+    if as_uuid(name) is not None:
         raise Invalid("cannot be a UUID", hint="references take a UUID for an id", path=NAME)
 
 
 def _listed() -> Select[DataPipeline]:
     return select(DataPipeline).where(col(DataPipeline.archived_at).is_(None))
-
-
-def _uuid(reference: str | UUID) -> UUID | None:
-    if isinstance(reference, UUID):
-        return reference
-    try:
-        return UUID(reference)
-    except ValueError:
-        return None
