@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import ray
 from sqlalchemy import text
 
@@ -31,6 +32,7 @@ from runtime.queue.store import Claim
 log = logging.getLogger(__name__)
 RUNTIME = Principal.runtime()
 HEARTBEAT_SECONDS = 1.0
+SATURATED_PERCENT = 90.0
 
 _BEAT = text("""
     UPDATE work_items SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
@@ -161,6 +163,12 @@ class _Remote(SupervisorHandle):
         ray.kill(self.actor, no_restart=True)
 
 
+def _has_room() -> bool:
+    """Whether this machine was partly idle since the last call; other nodes have processors of their own."""
+    share = psutil.cpu_percent()
+    return share < SATURATED_PERCENT or len(ray.nodes()) > 1  # type: ignore[no-untyped-call]
+
+
 class _Tasks:
     """Other work, each item a Ray task."""
 
@@ -176,7 +184,11 @@ class DispatcherProcess:
         settings = process_settings()
         database = Database(settings.require_database_url(), pool_size=2, name="wedsync-dispatcher")
         self._pool: Pool[SupervisorHandle] = Pool(
-            _Remote.make, SupervisorHandle.end, least=settings.supervisors_min, most=settings.supervisors_max
+            _Remote.make,
+            SupervisorHandle.end,
+            least=settings.supervisors_min,
+            most=settings.supervisors_max,
+            has_room=_has_room,
         )
         self._dispatcher = Dispatcher(settings, database, Bus(settings.redis_url), self._pool, _Tasks())
 

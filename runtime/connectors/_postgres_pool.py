@@ -18,22 +18,19 @@ class Keeping:
 
 
 class Pool(Generic[T]):
-    """Idle connections by the text that opens them. `is_alive` is asked before one is handed out."""
+    """Idle connections by the text that opens them."""
 
-    def __init__(
-        self, close: Callable[[T], None], is_alive: Callable[[T], bool], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, close: Callable[[T], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._close = close
-        self._is_alive = is_alive
         self._clock = clock
         self._lock = threading.Lock()
         self._idle: dict[str, list[T]] = {}
         self._born: dict[int, float] = {}
 
-    def take(self, key: str, keeping: Keeping, make: Callable[[], T]) -> T:
-        """A kept connection that is alive and young enough, or a new one."""
+    def take(self, key: str, keeping: Keeping, make: Callable[[], T], begins: Callable[[T], bool]) -> T:
+        """A kept connection that is young enough and whose transaction `begins`, or a new one as `make` begins it."""
         while (kept := self._pop(key)) is not None:
-            if self._clock() - self._born[id(kept)] <= keeping.age and self._is_alive(kept):
+            if self._clock() - self._born[id(kept)] <= keeping.age and begins(kept):
                 return kept
             self.discard(kept)
         made = make()

@@ -23,9 +23,10 @@ def _close(connection: dbapi.Connection) -> None:
         connection.close()
 
 
-def _is_alive(connection: dbapi.Connection) -> bool:
+def _begins(connection: dbapi.Connection) -> bool:
+    """Whether a kept connection is alive: then its next transaction has begun."""
     try:
-        _answer(connection, "SELECT 1", ())
+        _answer(connection, BEGIN, ())
     except adbc_driver_manager.Error:
         return False
     return True
@@ -38,7 +39,7 @@ def _answer(connection: dbapi.Connection, sql: str, parameters: tuple[str, ...])
         return list(cursor.fetchall()) if cursor.description else []
 
 
-_POOL: Pool[dbapi.Connection] = Pool(_close, _is_alive)
+_POOL: Pool[dbapi.Connection] = Pool(_close)
 
 
 class Reading:
@@ -49,9 +50,8 @@ class Reading:
         self._keeping = Keeping(config.idle_connections, config.connection_age_seconds)
         self.applied: dict[str, str] = {}
         self._cursor: dbapi.Cursor | None = None
-        self._connection: dbapi.Connection | None = _POOL.take(config.conninfo, self._keeping, self._connect)
+        self._connection: dbapi.Connection | None = _POOL.take(config.conninfo, self._keeping, self._begun, _begins)
         try:
-            self.answer(BEGIN)
             self.set(config.settings)
         except BaseException:
             self.finish(reusable=False)
@@ -113,9 +113,10 @@ class Reading:
             raise Terminal(f"{self.config.place}: this read was closed", hint="open the source again", code="closed")
         return self._connection
 
-    def _connect(self) -> dbapi.Connection:
+    def _begun(self) -> dbapi.Connection:
         try:
             made: dbapi.Connection = postgres.connect(self.config.conninfo, autocommit=True)
+            _answer(made, BEGIN, ())
             return made
         except adbc_driver_manager.Error as error:
             raise unreachable(of_adbc(error), self.config.place) from error

@@ -66,11 +66,7 @@ def _close(connection: asyncpg.Connection) -> None:
         _wait(_close_softly(connection))
 
 
-def _is_alive(connection: asyncpg.Connection) -> bool:
-    return not connection.is_closed()
-
-
-_POOL: Pool[asyncpg.Connection] = Pool(_close, _is_alive)
+_POOL: Pool[asyncpg.Connection] = Pool(_close)
 
 
 class Session:
@@ -86,15 +82,28 @@ class Session:
         self._copying: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> "Session":
-        self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect)
+        self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect, self._begins)
+        if not self._open.is_in_transaction():
+            try:
+                self.execute(self._begin)
+            except BaseException:
+                self._discard()
+                raise
+        return self
+
+    @property
+    def _begin(self) -> str:
         settings = {"lock_timeout": f"{int(self.config.lock_timeout_seconds * 1000)}ms", **self.config.settings}
         calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
+        return f"BEGIN; SELECT {calls}"
+
+    def _begins(self, connection: asyncpg.Connection) -> bool:
+        """Whether a kept connection takes a new transaction: only this tells one that the server has dropped."""
         try:
-            self.execute(f"BEGIN; SELECT {calls}")
-        except BaseException:
-            self._discard()
-            raise
-        return self
+            _wait(connection.execute(self._begin))
+        except _FAILURES:
+            return False
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

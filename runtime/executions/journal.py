@@ -270,12 +270,14 @@ def _columns(row: StepRow) -> dict[str, object]:
     }
 
 
+_STATUSES = frozenset(status.value for status in StepStatus)
+
+
 def _status(state: StepState) -> StepStatus:
     """The state in WS-269's words: what still may run is running, what was stopped was skipped."""
     if state is StepState.CANCELLED:
         return StepStatus.SKIPPED
-    known = {status.value for status in StepStatus}
-    return StepStatus(state.value) if state.value in known else StepStatus.RUNNING
+    return StepStatus(state.value) if state.value in _STATUSES else StepStatus.RUNNING
 
 
 def _json(value: object) -> str:

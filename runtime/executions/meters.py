@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 import orjson
 import psutil
@@ -46,11 +47,16 @@ class Meter:
             yield batch
 
 
+@lru_cache(maxsize=1)
+def _process(number: int) -> psutil.Process:
+    """Made once: it looks up when the process began, which costs more than to ask for its memory."""
+    return psutil.Process(number)
+
+
 class Usage:
     """The memory (peak MB of this process) and CPU (percent of one core) used between its making and `stop`."""
 
     def __init__(self) -> None:
-        self._process = psutil.Process(os.getpid())
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
         self._lock = threading.Lock()
@@ -59,7 +65,7 @@ class Usage:
 
     def sample(self) -> None:
         """Take the memory now into the peak."""
-        resident = self._process.memory_info().rss // MEGABYTE
+        resident = _process(os.getpid()).memory_info().rss // MEGABYTE
         with self._lock:
             self.peak_mb = max(self.peak_mb, resident)
 

@@ -184,15 +184,19 @@ class TaskRun:
 
     def _samples(self) -> dict[str, Json]:
         """The first rows after each step; those between fused steps come from running the chain on a few rows."""
-        read, members = self.read.first, self.program.members
+        read, members, made = self.read.first, self.program.members, sample_of(self.made.first)
         if read is None or len(self.inputs) > 1:
-            return {members[-1].name: sample_of(self.made.first)}
-        source = self.program.extract_step or self.program.inputs[0]
+            return {members[-1].name: made}
+        source, last = self.program.extract_step or self.program.inputs[0], members[-1].prefix
         rows, samples = {source: pa.Table.from_batches([read])}, dict[str, Json]()
         for member in members[:-1]:
-            between = read if member.prefix is None else self.worker.engine.table(member.prefix, rows)
-            samples[member.name] = sample_of(between)
-        return {**samples, members[-1].name: sample_of(self.made.first)}
+            if member.prefix == last:
+                samples[member.name] = made
+            elif member.prefix is None:
+                samples[member.name] = sample_of(read)
+            else:
+                samples[member.name] = sample_of(self.worker.engine.table(member.prefix, rows))
+        return {**samples, members[-1].name: made}
 
 
 def _split(request: TaskRequest, worker: Worker) -> Outcome:

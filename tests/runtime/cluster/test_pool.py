@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from runtime.cluster.pool import GROW_AFTER_SECONDS, Pool, wanted_size
+from runtime.cluster.pool import GROW_AFTER_SECONDS, SHRINK_AFTER_SECONDS, Pool, wanted_size
 from tests.kit.eventually import eventually
 
 LIMITS = (4, 16)
@@ -28,6 +28,35 @@ def test_the_size_follows_lasting_need_within_limits(
     waiting: int, waited: float, busy: int, size: int, wanted: int
 ) -> None:
     assert wanted_size(waiting, waited, busy, size, limits=LIMITS) == wanted
+
+
+def test_it_does_not_grow_while_the_processors_have_no_room() -> None:
+    assert wanted_size(20, GROW_AFTER_SECONDS, 4, 4, limits=LIMITS, has_room=False) == 4
+    assert wanted_size(20, GROW_AFTER_SECONDS, 0, 0, limits=LIMITS, has_room=False) == 4
+
+
+async def test_it_shrinks_only_when_nobody_was_taken_for_a_while() -> None:
+    now, ended = [0.0], list[str]()
+
+    async def make() -> str:
+        return "member"
+
+    pool = Pool(make, ended.append, least=1, most=8, clock=lambda: now[0])
+    pool.resize(0, 0.0)
+
+    async def grown() -> bool:
+        pool.resize(8, GROW_AFTER_SECONDS)
+        return pool.idle == 8
+
+    await eventually(grown, because="the pool has grown")
+    pool.give_back(pool.take())
+    now[0] = SHRINK_AFTER_SECONDS - 1
+    pool.resize(0, 0.0)
+    assert pool.size == 8
+    now[0] = SHRINK_AFTER_SECONDS
+    pool.resize(0, 0.0)
+    assert pool.size == 6
+    assert len(ended) == 2
 
 
 async def test_a_member_is_handed_out_only_when_it_is_ready() -> None:

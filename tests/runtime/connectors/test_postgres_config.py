@@ -59,26 +59,29 @@ def test_quotes_in_a_password_reach_the_server_as_they_are() -> None:
 
 def test_kept_connections_are_reused_until_they_are_old_dead_or_too_many() -> None:
     now, closed, dead = [0.0], list[object](), set[object]()
-    pool: Pool[list[int]] = Pool(closed.append, lambda one: id(one) not in dead, clock=lambda: now[0])
+    pool: Pool[list[int]] = Pool(closed.append, clock=lambda: now[0])
     keeping, made = Keeping(most=1, age=60), list[list[int]]()
 
     def make() -> list[int]:
         made.append([len(made)])
         return made[-1]
 
-    first = pool.take("k", keeping, make)
-    second = pool.take("k", keeping, make)
+    def take() -> list[int]:
+        return pool.take("k", keeping, make, lambda one: id(one) not in dead)
+
+    first = take()
+    second = take()
     pool.give("k", keeping, first)
     pool.give("k", keeping, second)
     assert closed == [second]
-    assert pool.take("k", keeping, make) is first
+    assert take() is first
     pool.give("k", keeping, first)
     now[0] = 61.0
-    third = pool.take("k", keeping, make)
+    third = take()
     assert third is not first
     pool.give("k", keeping, third)
     dead.add(id(third))
-    fourth = pool.take("k", keeping, make)
+    fourth = take()
     assert fourth is not third
     pool.give("k", keeping, fourth)
     pool.forget("k")
