@@ -106,12 +106,15 @@ async def _values(answer: httpx.Response) -> AsyncIterator[Json]:
     if "event-stream" not in answer.headers.get("content-type", ""):
         yield _value(_parsed(await answer.aread(), answer.status_code))
         return
+    is_complete = False
     async for kind, data in _events(answer.aiter_lines()):
         if kind == "complete":
-            return
+            is_complete = True
+            continue  # to the end of the answer, so that its connection can serve again
         if kind == "next":
             yield _value(_parsed(data.encode(), answer.status_code))
-    raise _cut()
+    if not is_complete:
+        raise _cut()
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:

@@ -13,8 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from models.errors import Invalid
+from models.errors import Invalid, NotFound
 from models.events import EventKind
+from models.executions import ExecutionState
+from models.parsing import as_uuid
 from runtime.database import Session
 
 MOST: Final = 500
@@ -75,6 +77,36 @@ _OF_ALL = text(f"""
     SELECT {_COLUMNS} FROM execution_events
     WHERE position > :after AND position <= :until ORDER BY position LIMIT :most
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An execution whose events are followed: when it was accepted, whether it has ended, and its last event yet."""
+
+    id: UUID
+    started_at: datetime
+    has_ended: bool
+    last_seq: int
+
+
+_FOLLOWED = text("""
+    SELECT id, started_at, state, last_event_seq FROM pipeline_executions
+    WHERE id = CAST(:id AS uuid) OR execution_id = :reference
+""")
+
+
+async def followed(session: Session, reference: str) -> Followed:
+    """The execution of an id or of an `execution_id`; raises `NotFound`, also for what is hidden."""
+    row = (await session.execute(_FOLLOWED, {"id": as_uuid(reference), "reference": reference})).first()
+    if row is None:
+        raise no_execution(reference)
+    return Followed(row.id, row.started_at, ExecutionState(row.state).is_terminal, row.last_event_seq)
+
+
+def no_execution(reference: object) -> NotFound:
+    """What one is told who names an execution that is not there, or not for them."""
+    hint = "see the executions there are, by id or `executionId`"
+    return NotFound(f"there is no execution {str(reference)!r}", hint=hint, path="execution_id")
 
 
 async def of_some(session: Session, spans: Sequence[Span], most: int = MOST) -> list[Event]:

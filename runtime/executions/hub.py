@@ -16,8 +16,7 @@ from models.executions import PipelineExecution
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
 from runtime.database import Database, Identity
-from runtime.executions import store
-from runtime.executions.events import LATEST, MOST, Event, Span, of_all, of_some, settled
+from runtime.executions.events import LATEST, MOST, Event, Followed, Span, followed, of_all, of_some, settled
 from runtime.executions.feeds import Feed, Feeds, Pace, Watcher
 
 READER: Final = Principal.runtime()
@@ -41,13 +40,13 @@ class Hub:
         Raises `NotFound` where there is none that `who` may see, and `Exhausted`, with the cursor to go on from, for
         one who takes events slower than they come.
         """
-        async with self._database.transaction(who) as session:
-            found = await store.find(session, reference)
-        if found.state.is_terminal:
-            async for event in self._replayed(found, after, found.last_event_seq):
+        async with self._database.statements(who) as session:
+            found = await followed(session, reference)
+        if found.has_ended:
+            async for event in self._replayed(found, after, found.last_seq):
                 yield event
             return
-        with self._executions.watching(found.id, found.last_event_seq, found.started_at) as (watcher, joined):
+        with self._executions.watching(found.id, found.last_seq, found.started_at) as (watcher, joined):
             async for event in self._replayed(found, after, joined):
                 yield event
                 if event.is_last:
@@ -96,7 +95,7 @@ class Hub:
         async with self._database.statements(READER) as session:
             return await settled(session)
 
-    async def _replayed(self, execution: PipelineExecution, after: int, until: int) -> AsyncGenerator[Event, None]:
+    async def _replayed(self, execution: Followed, after: int, until: int) -> AsyncGenerator[Event, None]:
         """The events with `after < seq <= until`, page by page, as fast as they are taken."""
         while after < until:
             async with self._database.statements(READER) as session:

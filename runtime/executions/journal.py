@@ -20,7 +20,7 @@ from runtime.database import Database, Session
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 
 
 class Fenced(Conflict):

@@ -35,7 +35,7 @@ class CursorOwner:
     step: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskProgram:
     """One task, ready to run: `sql` over tables named as `inputs` (or as the extract), None when rows pass unchanged.
 

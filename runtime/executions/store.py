@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import QueryableAttribute, defer
 from sqlmodel import col
 
-from models.errors import NotFound
 from models.executions import ExecutionStatus, ExecutionType, PipelineExecution, StepExecution
 from models.fields import Json
 from models.parsing import as_uuid
 from models.pipelines import PipelineStep, StepType
 from models.quality import DataQualityCheck, DataQualityRule
+from runtime.executions.events import no_execution
 from runtime.paging import Order, Page, Window, count, fetch, fetch_each
 from runtime.pipelines.listing import rate
 
@@ -76,8 +76,7 @@ async def find(session: AsyncSession, reference: str | UUID) -> PipelineExecutio
         wanted = (col(PipelineExecution.id) == identity) | wanted
     found = await session.scalar(select(PipelineExecution).where(wanted))
     if found is None:
-        hint = "see the executions there are, by id or `executionId`"
-        raise NotFound(f"there is no execution {str(reference)!r}", hint=hint, path="execution_id")
+        raise no_execution(reference)
     return found
 
 
