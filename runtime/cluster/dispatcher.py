@@ -101,7 +101,8 @@ class Dispatcher:
 
     async def step(self) -> bool:
         """Claim and hand out once, and keep house once a second; True when there may be more to claim at once."""
-        async with self._database.statements(RUNTIME) as session:
+        # A claim need not last by itself: it does once its holder's first transaction does, and else is made again.
+        async with self._database.statements(RUNTIME, lasting=False) as session:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
