@@ -59,6 +59,14 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert found == []
 
 
+def test_the_licence_that_is_named_lies_beside_it() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
 def test_bytecode_is_compiled_on_install() -> None:
     uv = PROJECT["tool"]["uv"]
     assert uv["compile-bytecode"] is True
