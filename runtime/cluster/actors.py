@@ -199,6 +199,7 @@ class DispatcherProcess:
     async def stop(self) -> None:
         """Claim nothing more and end the pool; what runs is taken over by the next dispatcher's supervisors."""
         self._dispatcher.close()
+        await self._dispatcher.ended()
         self._pool.close()
 
 

@@ -69,11 +69,13 @@ class Dispatcher:
         self._next_partitions = clock()
         self._news = asyncio.Event()
         self._closing = False
+        self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Dispatch until `close`; a database that is away is waited for."""
+        self._ended.clear()
         listener = asyncio.create_task(self._listen())
         self._pool.resize(0, 0.0)
         try:
@@ -93,11 +95,25 @@ class Dispatcher:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, listener, return_exceptions=True)
+            await self._leave()
+            self._ended.set()
 
     def close(self) -> None:
         """Let `run` end."""
         self._closing = True
         self._news.set()
+
+    async def ended(self) -> None:
+        """Wait until `run` has ended and its lease is dropped."""
+        await self._ended.wait()
+
+    async def _leave(self) -> None:
+        """Drop the lease at once, so that nobody takes this dispatcher for live until it lapses."""
+        try:
+            async with self._database.transaction(RUNTIME) as session:
+                await leases.drop(session, self.name, self.name)
+        except Unavailable as error:
+            log.warning("the lease of %s is left to lapse: %s", self.name, error)
 
     async def step(self) -> bool:
         """Claim and hand out once, and keep house once a second; True when there may be more to claim at once."""

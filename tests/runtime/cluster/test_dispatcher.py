@@ -71,6 +71,11 @@ class Office:
 
         await eventually(enough, because=f"{count} items are handed out")
 
+    async def is_live(self) -> bool:
+        async with self.database.transaction(RUNTIME) as session:
+            query = text("SELECT count(*) FROM leases WHERE name = :name AND expires_at > now()")
+            return bool((await session.execute(query, {"name": self.dispatcher.name})).scalar_one())
+
     async def done(self) -> int:
         async with self.database.transaction(RUNTIME) as session:
             return int(
@@ -117,13 +122,15 @@ async def test_other_work_does_not_wait_for_supervisors(database: Database, bus:
 
 async def test_a_live_dispatcher_holds_a_lease_that_the_probe_reads(database: Database, bus: Bus) -> None:
     async with office(database, bus) as made:
+        await eventually(made.is_live, because="the dispatcher's lease is there")
 
-        async def held() -> bool:
-            async with database.transaction(RUNTIME) as session:
-                query = text("SELECT count(*) FROM leases WHERE name = :name AND expires_at > now()")
-                return bool((await session.execute(query, {"name": made.dispatcher.name})).scalar_one())
 
-        await eventually(held, because="the dispatcher's lease is there")
+async def test_a_dispatcher_that_stops_drops_its_lease_at_once(database: Database, bus: Bus) -> None:
+    async with office(database, bus) as made:
+        await eventually(made.is_live, because="the dispatcher's lease is there")
+        made.dispatcher.close()
+        await made.dispatcher.ended()
+        assert not await made.is_live()
 
 
 async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Database, bus: Bus) -> None:
