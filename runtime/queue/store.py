@@ -110,6 +110,19 @@ async def release_lapsed(session: Session) -> int:
     return len((await session.execute(_RELEASE_LAPSED)).all())
 
 
+_RELEASE = text("""
+    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
+    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    RETURNING id
+""")
+
+
+async def release(session: Session, claimed: Claim) -> bool:
+    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off."""
+    parameters = {"id": claimed.id, "generation": claimed.generation}
+    return (await session.execute(_RELEASE, parameters)).first() is not None
+
+
 _WITHDRAW = text("""
     UPDATE work_items SET state = 'cancelled', finished_at = now()
     WHERE subject = :subject AND state = 'queued'
