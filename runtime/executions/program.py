@@ -64,6 +64,12 @@ class TaskProgram:
         """The name of the load it ends with."""
         return self.members[-1].name if self.load else None
 
+    @property
+    def querying(self) -> tuple[Member, ...]:
+        """The members that do something to the rows: the chain's query is theirs."""
+        before = (None, *(member.prefix for member in self.members))
+        return tuple(member for member, earlier in zip(self.members, before, strict=False) if member.prefix != earlier)
+
     @cached_property
     def _packed(self) -> bytes:
         return pickle.dumps([getattr(self, one.name) for one in fields(self)])
