@@ -139,7 +139,7 @@ STEPS: list[tuple[str, JsonObject]] = [
     ("filter", {"condition": "a > 2"}),
     ("filter", {"condition": "b IS NULL OR b % 2 = 0"}),
     ("filter", {"conditions": [{"column": "s", "operator": "in", "value": ["x", "y", "7"]}]}),
-    ("derive", {"columns": {"a": "a + 1", "e": "coalesce(b, 0) * 2", "f": "e + a"}}),
+    ("derive", {"columns": {"a": "a + 1", "e": "CAST(coalesce(b, 0) AS BIGINT) * 2", "f": "e + a"}}),
     ("derive", {"columns": {"b": "CASE WHEN s = 'x' THEN a ELSE b END", "s": "coalesce(s, 'none')"}}),
     ("mapping", {"mappings": {"a": "b", "b": "a"}, "keep_unmapped": True}),
     ("mapping", {"mappings": {"a": "a", "b": "b", "s": "s", "d": "d"}, "defaults": {"s": "n/a"}}),
