@@ -63,7 +63,7 @@ class Ending:
     error: ErrorDetails | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     commits: Sequence[JsonObject] = ()
-    rejected: Sequence[JsonObject] = ()
+    set_aside: Sequence[JsonObject] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ WITH execution AS (
     ON CONFLICT DO NOTHING
 ), quarantine AS (
     INSERT INTO quarantined_rows (pipeline_execution_id, step_name, row, reason)
-    SELECT execution.id, rejected.step_name, rejected.row, rejected.reason
-    FROM execution CROSS JOIN jsonb_to_recordset(CAST(:rejected AS jsonb)) AS rejected(
+    SELECT execution.id, aside.step_name, aside.row, aside.reason
+    FROM execution CROSS JOIN jsonb_to_recordset(CAST(:set_aside AS jsonb)) AS aside(
         step_name text, row jsonb, reason text)
 )
 UPDATE work_items SET state = 'done', finished_at = now(), lease_expires_at = NULL
@@ -235,7 +235,7 @@ class Journal:
             "logs": self._log.location,
             "cursors": _json(dict(ending.cursors)),
             "commits": _json(list(ending.commits)),
-            "rejected": _json(list(ending.rejected)),
+            "set_aside": _json(list(ending.set_aside)),
         }
 
     async def _tell(self, entries: Sequence[Entry]) -> None:

@@ -11,7 +11,7 @@ import orjson
 import psutil
 import pyarrow as pa
 
-from models.fields import Json
+from models.fields import Json, JsonObject
 from runtime.access.mask import mask_row
 
 SAMPLE_ROWS = 5
@@ -100,6 +100,11 @@ def sample_of(rows: pa.RecordBatch | pa.Table | None) -> Json:
 
 
 def masked_rows(rows: pa.RecordBatch | pa.Table, most: int) -> list[Json]:
-    """At most the first `most` rows as masked JSON objects; decimals, moments and bytes become text."""
-    plain = orjson.dumps(rows.slice(0, most).to_pylist(), default=str, option=orjson.OPT_NON_STR_KEYS)
-    return [mask_row(row) for row in orjson.loads(plain)]
+    """At most the first `most` rows as masked JSON objects."""
+    return [mask_row(row) for row in plain_rows(rows.slice(0, most))]
+
+
+def plain_rows(rows: pa.RecordBatch | pa.Table) -> list[JsonObject]:
+    """The rows as JSON objects; decimals, moments and bytes become text."""
+    plain: list[JsonObject] = orjson.loads(orjson.dumps(rows.to_pylist(), default=str, option=orjson.OPT_NON_STR_KEYS))
+    return plain

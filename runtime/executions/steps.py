@@ -14,11 +14,12 @@ from models.errors import Terminal
 from models.fields import Json
 from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
+from runtime.executions.chains import Chain
 from runtime.executions.cursors import cursor_text, lower_bound, read_request, upper_bound
 from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
-from runtime.executions.reports import ChainCounts, Measured, commit_report, task_report
+from runtime.executions.reports import Measured, commit_report, task_report
 from runtime.executions.state import TaskReport
 from runtime.pipelines.plan import LoadPlan
 
@@ -80,7 +81,7 @@ class TaskRun:
         keep = worker.engine.limits.threads if len(self.program.querying) > 1 else 0
         self.read = Meter(self.usage.sample, keep=keep)
         self.made = Meter(self.usage.sample)
-        self.chain = ChainCounts()
+        self.chain = Chain(self.program, worker.engine)
         self.cursors = dict(request.cursors)
         self.rejections = Rejections()
         self.flowing = False
@@ -134,28 +135,14 @@ class TaskRun:
         if sql is None:
             (only,) = readers.values()
             yield only
-        elif self.program.counting is not None and self.program.row_wise and len(readers) == 1:
+        elif self.program.by_batches:
             ((name, reader),) = readers.items()
-            yield self._batchwise(sql, name, reader)
+            yield self.chain.reader(sql, name, reader)
         else:
             if self.program.counting is not None:
-                blocks = {name: _reader(name, blocks) for name, blocks in self.inputs.items()}
-                self.chain.add(self.worker.engine.table(self.program.counting, blocks))
+                self.chain.count({name: _reader(name, blocks) for name, blocks in self.inputs.items()})
             with self.worker.engine.stream(sql, readers, batch_rows=context.block_rows) as result:
                 yield result
-
-    def _batchwise(self, sql: str, name: str, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The chain batch by batch, so that rows can be counted between two filters."""
-        engine, counting = self.worker.engine, self.program.counting or ""
-        schema = engine.table(sql, {name: reader.schema.empty_table()}).schema
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in reader:
-                rows = pa.Table.from_batches([batch])
-                self.chain.add(engine.table(counting, {name: rows}))
-                yield from engine.table(sql, {name: rows}).cast(schema).to_batches()
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
 
     def _blocks(self, stream: pa.RecordBatchReader) -> Iterator[Item]:
         pending: list[pa.RecordBatch] = []
@@ -197,7 +184,7 @@ class TaskRun:
 
     def _report(self, counts: LoadCounts | None = None) -> TaskReport:
         measured = Measured(
-            self.usage, self.read, self.made, self.chain.rows, self.cursors, self._samples(), self.rejections
+            self.usage, self.read, self.made, self.chain, self.cursors, self._samples(), self.rejections
         )
         return task_report(self.program, measured, counts)
 
