@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 
 from models.errors import Conflict
 from models.events import EventKind
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics, StepState, StepStatus
-from models.fields import JsonObject
+from models.fields import JsonObject, jsonb_text
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
 from runtime.database import Database, Session
@@ -214,8 +213,8 @@ class Journal:
             "generation": self._holding.generation,
             "count": len(events),
             "state": None if state is None else state.value,
-            "steps": _json(list(steps.values())),
-            "events": _json(events),
+            "steps": jsonb_text(list(steps.values())),
+            "events": jsonb_text(events),
         }
         if (await session.execute(_WRITE, parameters)).first() is None:
             raise Fenced("the execution was taken over, or has ended", hint="this supervisor stops; nothing to do")
@@ -231,11 +230,11 @@ class Journal:
             "at": ending.at,
             **ending.totals,
             "metrics": ending.metrics.model_dump_json(),
-            "error": None if ending.error is None else ending.error.model_dump_json(exclude_none=True),
+            "error": None if ending.error is None else jsonb_text(ending.error.model_dump(exclude_none=True)),
             "logs": self._log.location,
-            "cursors": _json(dict(ending.cursors)),
-            "commits": _json(list(ending.commits)),
-            "set_aside": _json(list(ending.set_aside)),
+            "cursors": jsonb_text(dict(ending.cursors)),
+            "commits": jsonb_text(list(ending.commits)),
+            "set_aside": jsonb_text(list(ending.set_aside)),
         }
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
@@ -278,7 +277,3 @@ def _status(state: StepState) -> StepStatus:
     if state is StepState.CANCELLED:
         return StepStatus.SKIPPED
     return StepStatus(state.value) if state.value in _STATUSES else StepStatus.RUNNING
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import DomainError, NotFound, Unavailable
-from models.fields import Json, JsonObject
+from models.fields import Json, JsonObject, jsonb_text
 from models.work import WorkItem, WorkState
 from runtime.bus import Bus, outcome_topic
 from runtime.database import Database, Identity, Session
@@ -163,8 +162,8 @@ async def settle(session: Session, claimed: Claim, result: Json = None, error: D
         "id": claimed.id,
         "generation": claimed.generation,
         "state": (WorkState.FAILED if error else WorkState.DONE).value,
-        "result": orjson.dumps(result).decode(),
-        "error": None if error is None else orjson.dumps(failure_to(error)).decode(),
+        "result": jsonb_text(result),
+        "error": None if error is None else jsonb_text(failure_to(error)),
     }
     return (await session.execute(_SETTLE, parameters)).first() is not None
 

@@ -79,9 +79,9 @@ async def test_who_waits_gets_the_result(database: Database, bus: Bus) -> None:
     (item,) = await claim(database, 1)
     waiting = asyncio.create_task(store.outcome(database, bus, ENGINEER, item.id, 5.0))
     async with database.transaction(RUNTIME) as session:
-        await store.settle(session, item, {"rows": 3})
+        await store.settle(session, item, {"rows": 3, "city": "a\0b"})
     await bus.publish(outcome_topic(item.id))
-    assert await waiting == {"rows": 3}
+    assert await waiting == {"rows": 3, "city": "a\N{REPLACEMENT CHARACTER}b"}
 
 
 async def test_who_waits_gets_the_typed_error(database: Database, bus: Bus) -> None:
