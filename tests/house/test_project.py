@@ -83,6 +83,12 @@ def test_the_readme_gives_the_two_commands_whole() -> None:
     assert SET_UP + "pytest" in lines
 
 
+def test_the_readme_names_the_pythons_that_are_accepted() -> None:
+    named = re.search(r"Python 3\.(\d+) to 3\.(\d+)", README)
+    assert named
+    assert PROJECT["project"]["requires-python"] == f">=3.{named[1]},<3.{int(named[2]) + 1}"
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     assert SET_UP + "pytest" in (ROOT / ".ci" / "run").read_text()
 
