@@ -136,6 +136,7 @@ _CODES: tuple[tuple[str, str, str], ...] = (
     ("overflow", "overflow", "cast the column to a wider type, or filter the value out"),
     ("conversion error", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
     ("could not convert", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
+    ("could not parse", "bad_value", "use try_strptime, or a cast step with `on_error: null`"),
     ("out of memory", "memory_limit", "give the step more memory, or aggregate fewer rows at once"),
     (
         "malformed json",

@@ -96,6 +96,7 @@ def test_a_typed_error_of_a_source_comes_out_as_it_was(engine: Engine) -> None:
     [
         ("SELECT CAST(n * 100 AS TINYINT) FROM numbers", "overflow"),
         ("SELECT CAST('x' || n AS INTEGER) FROM numbers", "bad_value"),
+        ("SELECT strptime('1.5.2026' || n, '%Y-%m-%d') FROM numbers", "bad_value"),
         ("SELECT missing FROM numbers", "bad_sql"),
         ("SELEC 1", "bad_sql"),
         ("SELECT ('a' || n) + 1 FROM numbers", "bad_sql"),
