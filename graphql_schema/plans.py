@@ -36,6 +36,9 @@ class PlanStep:
     after: list[str] = strawberry.field(description="The steps that must be done before, without giving it rows.")
     transform: str | None = strawberry.field(description="The kind of its transform, if it is one.")
     sql: str | None = strawberry.field(description="Its own query, over tables named as its inputs.")
+    set_aside: str | None = strawberry.field(
+        description="The query of the rows it leaves out as bad: first why, then the row as it came; null for none."
+    )
     columns: list[PlanColumn] | None = strawberry.field(description="What it gives; null where not known before a run.")
     extract: Json | None = strawberry.field(description="What it reads, for an extract.")
     load: Json | None = strawberry.field(description="What it writes, for a load.")
@@ -57,6 +60,7 @@ class PlanStep:
             after=list(step.after),
             transform=step.transform,
             sql=step.sql,
+            set_aside=step.set_aside,
             columns=columns,
             extract=None if step.extract is None else Json(step.extract.model_dump(mode="json", exclude_none=True)),
             load=None if step.load is None else Json(step.load.model_dump(mode="json", exclude_none=True)),

@@ -1,10 +1,12 @@
 """The column types of the tables: documents, closed sets, sealed envelopes, moments; and the JSON they hold."""
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+import orjson
 from pydantic import TypeAdapter
 from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Text, TypeDecorator, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -25,6 +27,7 @@ __all__ = [
     "Sealed",
     "StrictModel",
     "join_path",
+    "jsonb_text",
     "one_of",
     "parse",
     "server",
@@ -32,6 +35,14 @@ __all__ = [
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def jsonb_text(value: object) -> str:
+    """A value as JSON text for a JSONB column. What it cannot hold, a NUL inside a text, becomes U+FFFD."""
+    text = orjson.dumps(value).decode()
+    return _NUL.sub("\\1\N{REPLACEMENT CHARACTER}", text) if "\\u0000" in text else text
 
 
 def server(sql: str) -> dict[str, object]:

@@ -105,7 +105,8 @@ def _checked(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.Re
         try:
             yield from reader
         except Exception as error:
-            failure = _typed(error, raised)
+            # DuckDB's Arrow stream tells of whatever breaks it as an OSError; an input's own is remembered.
+            failure = _terminal(error, str(error)) if not raised and type(error) is OSError else _typed(error, raised)
             raised.append(failure)
             raise failure from error
 
@@ -127,9 +128,7 @@ def _typed(error: Exception, raised: list[BaseException]) -> BaseException:
     first = next((one for one in raised if isinstance(one, DomainError)), None)
     if first is not None:
         return first
-    # DuckDB's Arrow stream tells of its memory as an OSError.
-    engines = isinstance(error, duckdb.Error | pa.ArrowException) or "out of memory" in str(error).lower()
-    return _terminal(error, str(error)) if engines and not isinstance(error, DomainError) else error
+    return _terminal(error, str(error)) if isinstance(error, duckdb.Error | pa.ArrowException) else error
 
 
 _CODES: tuple[tuple[str, str, str], ...] = (
@@ -137,6 +136,7 @@ _CODES: tuple[tuple[str, str, str], ...] = (
     ("overflow", "overflow", "cast the column to a wider type, or filter the value out"),
     ("conversion error", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
     ("could not convert", "bad_value", "use TRY_CAST, or a cast step with `on_error: null`"),
+    ("could not parse", "bad_value", "use try_strptime, or a cast step with `on_error: null`"),
     ("out of memory", "memory_limit", "give the step more memory, or aggregate fewer rows at once"),
     (
         "malformed json",

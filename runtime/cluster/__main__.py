@@ -21,12 +21,11 @@ STOP_SECONDS = 10.0
 
 async def serve() -> None:
     """Run until SIGINT or SIGTERM; a dispatcher that ends by itself is started again."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    settings = process_settings()
+    stopping, settings = asyncio.Event(), process_settings()
+    _stop_on_signals(stopping)
     connect(settings)
+    # Ray has put a handler of its own in the place of ours: one that exits at once.
+    _stop_on_signals(stopping)
     dispatcher: Any = DispatcherActor.remote()
     running = asyncio.ensure_future(dispatcher.run.remote())
     for _ in range(worker_slots(settings)):
@@ -41,6 +40,12 @@ async def serve() -> None:
             running = asyncio.ensure_future(dispatcher.run.remote())
     with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
         await asyncio.wait_for(dispatcher.stop.remote(), STOP_SECONDS)
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
 
 
 def main() -> int:

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import psutil
 import ray
+from ray.exceptions import RayActorError
 from sqlalchemy import text
 
 from models.errors import DomainError, Invalid, RunError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import ALL_CONTROL, Bus
-from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
+from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.executor import RayExecutor
 from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
@@ -149,7 +150,10 @@ class _Remote(SupervisorHandle):
 
     async def run(self, claim: Claim) -> None:
         """Supervise one execution."""
-        await self.actor.run.remote(claim)
+        try:
+            await self.actor.run.remote(claim)
+        except RayActorError as error:
+            raise SupervisorLost(str(error).splitlines()[0]) from error
 
     @classmethod
     async def make(cls) -> SupervisorHandle:
@@ -197,8 +201,9 @@ class DispatcherProcess:
         await self._dispatcher.run()
 
     async def stop(self) -> None:
-        """Claim nothing more and end the pool; what runs is taken over by the next dispatcher's supervisors."""
+        """Claim nothing more, give back what runs for another dispatcher to hand out, and end the pool."""
         self._dispatcher.close()
+        await self._dispatcher.ended()
         self._pool.close()
 
 

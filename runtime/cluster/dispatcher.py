@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -29,11 +29,15 @@ OTHER_KINDS = (WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW)
 OTHER_SLOTS = 4
 
 
+class SupervisorLost(Exception):
+    """The supervisor's process died, before or while it supervised an execution."""
+
+
 class SupervisorHandle(Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
-        """Supervise one execution to its end; raises when the supervisor is broken."""
+        """Supervise one execution to its end; raises `SupervisorLost` when it died, anything when it is broken."""
 
     def end(self) -> None:
         """End its process."""
@@ -69,11 +73,13 @@ class Dispatcher:
         self._next_partitions = clock()
         self._news = asyncio.Event()
         self._closing = False
+        self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Claim] = {}
 
     async def run(self) -> None:
         """Dispatch until `close`; a database that is away is waited for."""
+        self._ended.clear()
         listener = asyncio.create_task(self._listen())
         self._pool.resize(0, 0.0)
         try:
@@ -89,15 +95,22 @@ class Dispatcher:
                             await self._news.wait()
                 self._news.clear()
         finally:
+            held = list(self._tasks.values())
             listener.cancel()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, listener, return_exceptions=True)
+            await self._release(held, leaving=True)
+            self._ended.set()
 
     def close(self) -> None:
         """Let `run` end."""
         self._closing = True
         self._news.set()
+
+    async def ended(self) -> None:
+        """Wait until `run` has ended, what it held is given back, and its lease is dropped."""
+        await self._ended.wait()
 
     async def step(self) -> bool:
         """Claim and hand out once, and keep house once a second; True when there may be more to claim at once."""
@@ -109,10 +122,10 @@ class Dispatcher:
             executions = await self._claim(session, (WorkKind.EXECUTION,), self._pool.idle)
             others = await self._claim(session, OTHER_KINDS, OTHER_SLOTS - len(self._others))
         for claim in executions:
-            self._start(self._supervise(self._pool.take(), claim))
+            self._start(self._supervise(self._pool.take(), claim), claim)
         for claim in others:
             self._others[claim.id] = claim
-            self._start(self._do(claim))
+            self._start(self._do(claim), claim)
         return bool(executions) and self._pool.idle > 0
 
     async def _keep_house(self, session: Session) -> None:
@@ -134,21 +147,39 @@ class Dispatcher:
         lease = self._settings.lease_seconds
         return await queue.claim(session, self.name, kinds=kinds, limit=limit, lease_seconds=lease)
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
+    def _start(self, work: Coroutine[object, object, None], claim: Claim) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = claim
+        task.add_done_callback(self._tasks.pop)
 
     async def _supervise(self, supervisor: SupervisorHandle, claim: Claim) -> None:
         broken = False
         try:
             await supervisor.run(claim)
+        except SupervisorLost as error:
+            broken = True
+            log.warning("the supervisor of execution %s died: %s", claim.subject, error)
+            await self._release([claim])
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
         finally:
             self._pool.give_back(supervisor, broken=broken)
             self._news.set()
+
+    async def _release(self, claims: Sequence[Claim], *, leaving: bool = False) -> None:
+        """Give executions back for others to take over now, who fence off whoever still writes.
+
+        One that leaves drops its lease too: until that lapses it would pass for live.
+        """
+        try:
+            async with self._database.statements(RUNTIME) as session:
+                for claim in claims:
+                    await queue.release(session, claim)
+                if leaving:
+                    await leases.drop(session, self.name, self.name)
+        except Unavailable as error:
+            log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
         try:

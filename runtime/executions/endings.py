@@ -8,9 +8,8 @@ from models.errors import DomainError
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics
 from models.fields import JsonObject
 from runtime.access.mask import mask_text
-from runtime.connectors._contract import RejectedRow
 from runtime.executions.journal import Ending
-from runtime.executions.state import Failure, StepReport, Succeeded, TaskState
+from runtime.executions.state import Failure, SetAside, StepReport, Succeeded, TaskState
 from runtime.pipelines.plan import Plan
 
 
@@ -46,13 +45,13 @@ def ending_of(
         error=error,
         cursors={name: value for report in reports for name, value in report.cursors.items()} if done else {},
         commits=[_commit(steps[name]) for name in loads],
-        rejected=[_rejected(report.steps[0].step, row) for report in reports for row in report.rejected],
+        set_aside=[_quarantined(row) for report in reports for row in report.set_aside],
     )
 
 
 def without_effects(ending: Ending) -> Ending:
     """The ending of a dry run: it committed nothing, so no cursor moves and no row is set aside."""
-    return replace(ending, cursors={}, commits=(), rejected=())
+    return replace(ending, cursors={}, commits=(), set_aside=())
 
 
 def refusal(error: DomainError, at: datetime) -> Ending:
@@ -85,8 +84,8 @@ def _totals(steps: Mapping[str, StepReport], read: list[str], loads: list[str]) 
     }
 
 
-def _rejected(step: str, row: RejectedRow) -> JsonObject:
-    return {"step_name": step, "row": {"place": row.place, "text": row.text}, "reason": row.reason}
+def _quarantined(aside: SetAside) -> JsonObject:
+    return {"step_name": aside.step, "row": aside.row, "reason": aside.reason}
 
 
 def _commit(report: StepReport) -> JsonObject:

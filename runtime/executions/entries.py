@@ -4,13 +4,13 @@ import traceback
 from datetime import datetime
 from typing import assert_never
 
-from models.errors import DomainError
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.fields import JsonObject
 from models.pipelines import RetryClass
 from runtime.access.mask import mask_text
 from runtime.executions.executor import WorkerLost
+from runtime.executions.faults import signed_step
 from runtime.executions.journal import Ending, Entry, StepRow
 from runtime.executions.program import TaskProgram
 from runtime.executions.state import (
@@ -36,9 +36,8 @@ STACK_LIMIT = 8_000
 
 
 def failure_of(error: BaseException, program: TaskProgram) -> Failure:
-    """The failure that ended a task, at the member it names, else at the task's last one."""
-    named = error.path if isinstance(error, DomainError) else None
-    step = next((m.name for m in program.members if named and named.split(".")[0] == m.name), program.members[-1].name)
+    """The failure that ended a task, at the member it belongs to; where that is not known, at the task's last one."""
+    step = signed_step(error, program) or program.members[-1].name
     if isinstance(error, WorkerLost):
         return Failure(
             error_type="worker_lost",

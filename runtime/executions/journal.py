@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 
 from models.errors import Conflict
 from models.events import EventKind
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics, StepState, StepStatus
-from models.fields import JsonObject
+from models.fields import JsonObject, jsonb_text
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
 from runtime.database import Database, Session
@@ -63,7 +62,7 @@ class Ending:
     error: ErrorDetails | None = None
     cursors: Mapping[str, str] = field(default_factory=dict)
     commits: Sequence[JsonObject] = ()
-    rejected: Sequence[JsonObject] = ()
+    set_aside: Sequence[JsonObject] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +140,8 @@ WITH execution AS (
     ON CONFLICT DO NOTHING
 ), quarantine AS (
     INSERT INTO quarantined_rows (pipeline_execution_id, step_name, row, reason)
-    SELECT execution.id, rejected.step_name, rejected.row, rejected.reason
-    FROM execution CROSS JOIN jsonb_to_recordset(CAST(:rejected AS jsonb)) AS rejected(
+    SELECT execution.id, aside.step_name, aside.row, aside.reason
+    FROM execution CROSS JOIN jsonb_to_recordset(CAST(:set_aside AS jsonb)) AS aside(
         step_name text, row jsonb, reason text)
 )
 UPDATE work_items SET state = 'done', finished_at = now(), lease_expires_at = NULL
@@ -214,8 +213,8 @@ class Journal:
             "generation": self._holding.generation,
             "count": len(events),
             "state": None if state is None else state.value,
-            "steps": _json(list(steps.values())),
-            "events": _json(events),
+            "steps": jsonb_text(list(steps.values())),
+            "events": jsonb_text(events),
         }
         if (await session.execute(_WRITE, parameters)).first() is None:
             raise Fenced("the execution was taken over, or has ended", hint="this supervisor stops; nothing to do")
@@ -231,11 +230,11 @@ class Journal:
             "at": ending.at,
             **ending.totals,
             "metrics": ending.metrics.model_dump_json(),
-            "error": None if ending.error is None else ending.error.model_dump_json(exclude_none=True),
+            "error": None if ending.error is None else jsonb_text(ending.error.model_dump(exclude_none=True)),
             "logs": self._log.location,
-            "cursors": _json(dict(ending.cursors)),
-            "commits": _json(list(ending.commits)),
-            "rejected": _json(list(ending.rejected)),
+            "cursors": jsonb_text(dict(ending.cursors)),
+            "commits": jsonb_text(list(ending.commits)),
+            "set_aside": jsonb_text(list(ending.set_aside)),
         }
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
@@ -278,7 +277,3 @@ def _status(state: StepState) -> StepStatus:
     if state is StepState.CANCELLED:
         return StepStatus.SKIPPED
     return StepStatus(state.value) if state.value in _STATUSES else StepStatus.RUNNING
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()

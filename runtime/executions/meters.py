@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
@@ -10,7 +11,7 @@ import orjson
 import psutil
 import pyarrow as pa
 
-from models.fields import Json
+from models.fields import Json, JsonObject
 from runtime.access.mask import mask_row
 
 SAMPLE_ROWS = 5
@@ -18,12 +19,17 @@ MEGABYTE = 1024 * 1024
 
 
 class Meter:
-    """Watches one stream: its rows, the ns spent waiting for it, and its first rows."""
+    """Watches one stream: its rows, the ns spent waiting for it, its first rows, and whether it broke.
 
-    def __init__(self, on_batch: Callable[[], None] | None = None) -> None:
+    `keep` is the number of its latest batches that stay at hand: as many as whoever reads it may have in work.
+    """
+
+    def __init__(self, on_batch: Callable[[], None] | None = None, *, keep: int = 0) -> None:
         self.rows = 0
         self.waited_ns = 0
         self.first: pa.RecordBatch | None = None
+        self.latest: deque[pa.RecordBatch] = deque(maxlen=keep)
+        self.broke = False
         self._on_batch = on_batch
 
     def reader(self, stream: pa.RecordBatchReader) -> pa.RecordBatchReader:
@@ -35,11 +41,16 @@ class Meter:
         source = iter(stream)
         while True:
             began = time.perf_counter_ns()
-            batch = next(source, None)
+            try:
+                batch = next(source, None)
+            except Exception:
+                self.broke = True
+                raise
             self.waited_ns += time.perf_counter_ns() - began
             if batch is None:
                 return
             self.rows += batch.num_rows
+            self.latest.append(batch)
             if self.first is None and batch.num_rows:
                 self.first = batch.slice(0, SAMPLE_ROWS * 4)
             if self._on_batch is not None:
@@ -89,6 +100,11 @@ def sample_of(rows: pa.RecordBatch | pa.Table | None) -> Json:
 
 
 def masked_rows(rows: pa.RecordBatch | pa.Table, most: int) -> list[Json]:
-    """At most the first `most` rows as masked JSON objects; decimals, moments and bytes become text."""
-    plain = orjson.dumps(rows.slice(0, most).to_pylist(), default=str, option=orjson.OPT_NON_STR_KEYS)
-    return [mask_row(row) for row in orjson.loads(plain)]
+    """At most the first `most` rows as masked JSON objects."""
+    return [mask_row(row) for row in plain_rows(rows.slice(0, most))]
+
+
+def plain_rows(rows: pa.RecordBatch | pa.Table) -> list[JsonObject]:
+    """The rows as JSON objects; decimals, moments and bytes become text."""
+    plain: list[JsonObject] = orjson.loads(orjson.dumps(rows.to_pylist(), default=str, option=orjson.OPT_NON_STR_KEYS))
+    return plain

@@ -12,19 +12,23 @@ import pyarrow as pa
 from models.fields import Json
 from runtime.connectors._contract import Receipt, Split
 from runtime.executions.state import TaskReport
-from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql
+from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTask
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One step of a task. `prefix` is the query of the chain up to and including it, for its sample."""
+    """One step of a task. `prefix` is the query of the chain up to and including it, for its sample.
+
+    `set_aside` is the query of the rows that it sets aside, over the task's input too.
+    """
 
     name: str
     type: str
     transform: str | None
     prefix: str | None
     changes_rows: bool
+    set_aside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,18 @@ class TaskProgram:
     def load_step(self) -> str | None:
         """The name of the load it ends with."""
         return self.members[-1].name if self.load else None
+
+    @property
+    def by_batches(self) -> bool:
+        """Whether the query of its one stream must run batch by batch: for what is between its ends."""
+        asks = self.counting is not None or any(member.set_aside for member in self.members)
+        return asks and self.row_wise and len(self.inputs) <= 1
+
+    @property
+    def querying(self) -> tuple[Member, ...]:
+        """The members that do something to the rows: the chain's query is theirs."""
+        before = (None, *(member.prefix for member in self.members))
+        return tuple(member for member, earlier in zip(self.members, before, strict=False) if member.prefix != earlier)
 
     @cached_property
     def _packed(self) -> bytes:
@@ -167,6 +183,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
                 transform=step.transform,
                 prefix=prefix_sql(plan, task, step.name),
                 changes_rows=step.sql is not None and (step.filters_rows or not step.row_wise) and step.load is None,
+                set_aside=set_aside_sql(plan, task, step.name),
             )
             for step in steps
         ),

@@ -1,12 +1,11 @@
 """Turns what a task measured into one report for each of its steps, fused ones included."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import pyarrow as pa
+from dataclasses import dataclass, replace
 
 from models.fields import Json
 from runtime.connectors._contract import LoadCounts, Rejections
+from runtime.executions.chains import Chain, rejected_rows, rows_through
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Member, TaskProgram
 from runtime.executions.state import StepReport, TaskReport
@@ -14,26 +13,14 @@ from runtime.executions.state import StepReport, TaskReport
 NANOSECONDS_PER_MS = 1_000_000
 
 
-@dataclass(slots=True)
-class ChainCounts:
-    """Rows after the members of a chain that change their number, summed over its batches."""
-
-    rows: dict[str, int] = field(default_factory=dict)
-
-    def add(self, counted: pa.Table) -> None:
-        """Add one row of counts, a column for each member."""
-        for name, (value,) in counted.to_pydict().items():
-            self.rows[name] = self.rows.get(name, 0) + int(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run of a chain measured: rows and time before and after its query, and samples by step."""
+    """What one run of a chain measured: rows and time before, in and after its query, and samples by step."""
 
     usage: Usage
     read: Meter
     made: Meter
-    chain: Mapping[str, int]
+    chain: Chain
     cursors: Mapping[str, str]
     samples: Mapping[str, Json]
     rejections: Rejections
@@ -45,7 +32,8 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
     extract_ms = read.waited_ns // NANOSECONDS_PER_MS if program.extract else 0
     transform_ms = made.waited_ns // NANOSECONDS_PER_MS - extract_ms
     load_ms = usage.elapsed_ms - made.waited_ns // NANOSECONDS_PER_MS if program.load else 0
-    rows = _rows_through(program.members, read.rows, made.rows, measured.chain)
+    rows = rows_through(program.members, read.rows, made.rows, measured.chain.rows)
+    aside = rejected_rows(program.members[0].name, measured.rejections.rows)
     return TaskReport(
         steps=_step_reports(program, measured, rows, load or LoadCounts()),
         extract_ms=extract_ms,
@@ -54,7 +42,7 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
         peak_memory_mb=usage.peak_mb,
         cpu_percent=usage.cpu_percent,
         cursors=dict(measured.cursors),
-        rejected=tuple(measured.rejections.rows),
+        set_aside=(*aside, *(row for found in measured.chain.aside.values() for row in found)),
     )
 
 
@@ -84,7 +72,7 @@ def merged(parts: Sequence[TaskReport]) -> TaskReport:
         peak_memory_mb=max(part.peak_memory_mb for part in parts),
         cpu_percent=max(part.cpu_percent for part in parts),
         cursors={name: value for part in parts for name, value in part.cursors.items()},
-        rejected=tuple(row for part in parts for row in part.rejected),
+        set_aside=tuple(row for part in parts for row in part.set_aside),
     )
 
 
@@ -117,7 +105,8 @@ def _step_reports(
     before = sample_of(measured.read.first)
     for member, (rows_in, rows_out) in zip(program.members, rows, strict=True):
         counts = load if member.type == "load" else LoadCounts()
-        rejected = measured.rejections.count if member.type == "extract" else 0
+        aside = rows_in - rows_out if member.set_aside else 0
+        rejected = measured.rejections.count if member.type == "extract" else aside
         after = measured.samples.get(member.name)
         report = StepReport(
             step=member.name,
@@ -140,21 +129,6 @@ def _step_reports(
     return tuple(reports)
 
 
-def _rows_through(
-    members: Sequence[Member], rows_in: int, rows_out: int, counted: Mapping[str, int]
-) -> list[tuple[int, int]]:
-    """Rows into and out of each member; only members that change the number need a count."""
-    through, current = list[tuple[int, int]](), rows_in
-    last = max((index for index, member in enumerate(members) if member.changes_rows), default=-1)
-    for index, member in enumerate(members):
-        after = current
-        if member.changes_rows:
-            after = rows_out if index == last else counted.get(member.name, current)
-        through.append((current, after))
-        current = after
-    return through
-
-
 def _stats(member: Member, rows_in: int, rows_out: int, counts: LoadCounts) -> dict[str, Json]:
     if member.type == "load":
         return {
@@ -164,4 +138,6 @@ def _stats(member: Member, rows_in: int, rows_out: int, counts: LoadCounts) -> d
             "rows_failed": counts.failed,
         }
     stats: dict[str, Json] = {"rows_removed": max(0, rows_in - rows_out), "rows_added": max(0, rows_out - rows_in)}
+    if member.set_aside is not None:
+        stats["rows_set_aside"] = rows_in - rows_out
     return {"transform": member.transform, **stats} if member.transform else stats

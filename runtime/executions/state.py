@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from models.errors import Cancelled, DomainError, Retryable, Unavailable
-from models.fields import Json
+from models.fields import Json, JsonObject
 from models.pipelines import RetryClass
-from runtime.connectors._contract import RejectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,18 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row that a step set aside: as it came, or where it was and how its text begins, and why."""
+
+    step: str
+    row: JsonObject
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskReport:
     """What one task did: its steps' reports, the split of its time in ms, the cursors it read up to, and the first
-    of the rows that its source could not take.
+    of the rows that its steps set aside.
     """
 
     steps: tuple[StepReport, ...]
@@ -86,7 +94,7 @@ class TaskReport:
     peak_memory_mb: int = 0
     cpu_percent: float = 0.0
     cursors: dict[str, str] = field(default_factory=dict)
-    rejected: tuple[RejectedRow, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,12 @@ from models.errors import Terminal
 from models.fields import Json
 from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
+from runtime.executions.chains import Chain
 from runtime.executions.cursors import cursor_text, lower_bound, read_request, upper_bound
+from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
-from runtime.executions.reports import ChainCounts, Measured, commit_report, task_report
+from runtime.executions.reports import Measured, commit_report, task_report
 from runtime.executions.state import TaskReport
 from runtime.pipelines.plan import LoadPlan
 
@@ -55,7 +57,9 @@ def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker)
     """
     match request.phase:
         case Phase.SPLIT:
-            yield _split(request, worker)
+            with signing(request.program.extract_step):
+                outcome = _split(request, worker)
+            yield outcome
         case Phase.COMMIT:
             yield _commit(request, worker)
         case Phase.ABORT:
@@ -74,22 +78,37 @@ class TaskRun:
         self.inputs = inputs
         self.worker = worker
         self.usage = Usage()
-        self.read = Meter(self.usage.sample)
+        keep = worker.engine.limits.threads if len(self.program.querying) > 1 else 0
+        self.read = Meter(self.usage.sample, keep=keep)
         self.made = Meter(self.usage.sample)
-        self.chain = ChainCounts()
+        self.chain = Chain(self.program, worker.engine)
         self.cursors = dict(request.cursors)
         self.rejections = Rejections()
+        self.flowing = False
 
     def items(self) -> Iterator[Item]:
-        """Blocks or progress, then the outcome."""
-        with ExitStack() as resources:
-            readers = self._open(resources)
-            result = resources.enter_context(self._query(readers))
-            stream = self.made.reader(result)
-            if self.program.load is not None:
-                yield from self._load(stream, resources)
-            else:
-                yield from self._blocks(stream)
+        """Blocks or progress, then the outcome; an error is signed with the member it belongs to."""
+        at_fault = self.program.members[0].name
+        try:
+            with ExitStack() as resources:
+                readers = self._open(resources)
+                try:
+                    yield from self._flow(readers, resources)
+                except Exception as error:
+                    at_fault = _member_at_fault(self, error)
+                    raise
+        except Exception as error:
+            sign(error, at_fault)
+            raise
+
+    def _flow(self, readers: Mapping[str, pa.RecordBatchReader], resources: ExitStack) -> Iterator[Item]:
+        result = resources.enter_context(self._query(readers))
+        stream = self.made.reader(result)
+        self.flowing = True
+        if self.program.load is not None:
+            yield from self._load(stream, resources)
+        else:
+            yield from self._blocks(stream)
 
     def _open(self, resources: ExitStack) -> dict[str, pa.RecordBatchReader]:
         extract = self.program.extract
@@ -101,7 +120,8 @@ class TaskRun:
         resources.callback(source.close)
         self.rejections = source.rejections
         if extract.incremental and request.upper is None:
-            lower = lower_bound(request, self.worker.connections)
+            with signing(self.program.load_step):
+                lower = lower_bound(request, self.worker.connections)
             request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
         if request.upper is not None and request.program.extract_step:
             self.cursors[request.program.extract_step] = request.upper
@@ -115,28 +135,14 @@ class TaskRun:
         if sql is None:
             (only,) = readers.values()
             yield only
-        elif self.program.counting is not None and self.program.row_wise and len(readers) == 1:
+        elif self.program.by_batches:
             ((name, reader),) = readers.items()
-            yield self._batchwise(sql, name, reader)
+            yield self.chain.reader(sql, name, reader)
         else:
             if self.program.counting is not None:
-                blocks = {name: _reader(name, blocks) for name, blocks in self.inputs.items()}
-                self.chain.add(self.worker.engine.table(self.program.counting, blocks))
+                self.chain.count({name: _reader(name, blocks) for name, blocks in self.inputs.items()})
             with self.worker.engine.stream(sql, readers, batch_rows=context.block_rows) as result:
                 yield result
-
-    def _batchwise(self, sql: str, name: str, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The chain batch by batch, so that rows can be counted between two filters."""
-        engine, counting = self.worker.engine, self.program.counting or ""
-        schema = engine.table(sql, {name: reader.schema.empty_table()}).schema
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in reader:
-                rows = pa.Table.from_batches([batch])
-                self.chain.add(engine.table(counting, {name: rows}))
-                yield from engine.table(sql, {name: rows}).cast(schema).to_batches()
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
 
     def _blocks(self, stream: pa.RecordBatchReader) -> Iterator[Item]:
         pending: list[pa.RecordBatch] = []
@@ -178,7 +184,7 @@ class TaskRun:
 
     def _report(self, counts: LoadCounts | None = None) -> TaskReport:
         measured = Measured(
-            self.usage, self.read, self.made, self.chain.rows, self.cursors, self._samples(), self.rejections
+            self.usage, self.read, self.made, self.chain, self.cursors, self._samples(), self.rejections
         )
         return task_report(self.program, measured, counts)
 
@@ -199,6 +205,15 @@ class TaskRun:
         return {**samples, members[-1].name: made}
 
 
+def _member_at_fault(run: TaskRun, error: Exception) -> str:
+    """Whose an error is that came while rows flowed: the read's, the query's, or the last member's."""
+    if run.read.broke:
+        return run.program.members[0].name
+    if run.made.broke or not run.flowing:
+        return querying_member(run.program, error, run.read, run.worker.engine)
+    return run.program.members[-1].name
+
+
 def _split(request: TaskRequest, worker: Worker) -> Outcome:
     """Divide a partitioned read, once, so that all its parts read the same range; prepare its load's staging."""
     extract = request.program.extract
@@ -208,7 +223,8 @@ def _split(request: TaskRequest, worker: Worker) -> Outcome:
     source = worker.connections.source(identity, request.context.revisions[identity])
     try:
         if extract.incremental:
-            lower = lower_bound(request, worker.connections)
+            with signing(request.program.load_step):
+                lower = lower_bound(request, worker.connections)
             request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
         splits = source.split(read_request(request), request.program.partitions)
     finally:

@@ -110,8 +110,9 @@ class _Compiling:
         if not placed.transform.row_wise:
             query, columns = _storable(query, columns)
         filters = placed.transform.row_wise and query.args.get("where") is not None
+        aside = placed.transform.set_aside(relations) if filters else None
         changed = {"sql": render(query), "row_wise": placed.transform.row_wise, "filters_rows": filters}
-        return self._finished(base, columns, changed)
+        return self._finished(base, columns, {**changed, "set_aside": aside and render(aside)})
 
     def _finished(self, base: PlanStep, columns: Columns | None, changed: Mapping[str, object]) -> PlanStep:
         self.columns[base.name] = columns

@@ -51,6 +51,9 @@ def _step_lines(step: PlanStep) -> Iterator[str]:
     if query is not None:
         pretty = query if step.extract else _pretty(query)
         yield from (f"      {line}" for line in pretty.splitlines())
+    if step.set_aside is not None:
+        yield "      sets aside:"
+        yield from (f"      {line}" for line in _pretty(step.set_aside).splitlines())
 
 
 def _summary(step: PlanStep) -> str:
@@ -110,6 +113,8 @@ def _markdown_sql(step: PlanStep) -> Iterator[str]:
     query = step.extract.query if step.extract else _own_sql(step)
     if query is not None:
         yield from ("", "```sql", query if step.extract else _pretty(query), "```")
+    if step.set_aside is not None:
+        yield from ("", "Sets aside:", "", "```sql", _pretty(step.set_aside), "```")
 
 
 def _markdown_columns(columns: tuple[PlanColumn, ...] | None) -> Iterator[str]:

@@ -33,6 +33,7 @@ def tasks_of(steps: Sequence[PlanStep]) -> tuple[PlanTask, ...]:
     A row-wise step, and a load of a single input, joins the task of its input if nothing else reads that input and
     both agree in `critical`, time limit, retries and `parallel`. Every other step begins a task. After a step whose
     result is not the same twice (`random()`), only a load joins: its rows could not be counted by running it again.
+    A step that sets rows aside joins row-wise steps only: those run batch by batch, so that its bad rows are at hand.
     """
     enabled = [step for step in steps if step.enabled]
     readers = Counter(one for step in enabled for one in step.inputs)
@@ -50,6 +51,8 @@ def tasks_of(steps: Sequence[PlanStep]) -> tuple[PlanTask, ...]:
 
 def _joins(chain: _Chain, step: PlanStep) -> bool:
     if chain.last.load is not None or step.after or not (step.load or (step.row_wise and chain.open)):
+        return False
+    if step.set_aside and not all(one.row_wise or one.extract for one in chain.members):
         return False
     return _attributes(chain.last) == _attributes(step)
 
@@ -89,6 +92,16 @@ def prefix_sql(plan: Plan, task: PlanTask, step: str) -> str | None:
     """The same up to and including one member."""
     names = task.members[: task.members.index(step) + 1]
     return _chained([one for one in _queries(plan, task) if one.name in names])
+
+
+def set_aside_sql(plan: Plan, task: PlanTask, step: str) -> str | None:
+    """The rows that one member sets aside of what the members before it give it; None where it never does."""
+    member = plan.step(step)
+    if member.set_aside is None:
+        return None
+    names = task.members[: task.members.index(step)]
+    before = [one for one in _queries(plan, task) if one.name in names]
+    return _chained([*before, member.model_copy(update={"sql": member.set_aside})])
 
 
 def counting_sql(plan: Plan, task: PlanTask) -> str | None:

@@ -56,7 +56,8 @@ class PlanStep(StrictModel):
     """One step of the definition, compiled.
 
     `sql` is the step's own query (DuckDB dialect) over tables named as its inputs; None for an extract. A load's
-    query unites its inputs by name. `columns` is the output schema; None where it is not known before the run.
+    query unites its inputs by name. `set_aside` is the query of the input rows that it leaves out as bad: first why,
+    then the row as it came. `columns` is the output schema; None where it is not known before the run.
     `after` are steps that must be done before this one, without giving it rows. A step that is not `enabled` has
     the inputs it was written with, and is in no task.
     """
@@ -68,6 +69,7 @@ class PlanStep(StrictModel):
     after: tuple[str, ...] = ()
     transform: str | None = None
     sql: str | None = None
+    set_aside: str | None = None
     columns: tuple[PlanColumn, ...] | None = None
     row_wise: bool = False
     filters_rows: bool = False

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from models.errors import DomainError, NotFound, Unavailable
-from models.fields import Json, JsonObject
+from models.fields import Json, JsonObject, jsonb_text
 from models.work import WorkItem, WorkState
 from runtime.bus import Bus, outcome_topic
 from runtime.database import Database, Identity, Session
@@ -110,6 +109,19 @@ async def release_lapsed(session: Session) -> int:
     return len((await session.execute(_RELEASE_LAPSED)).all())
 
 
+_RELEASE = text("""
+    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
+    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    RETURNING id
+""")
+
+
+async def release(session: Session, claimed: Claim) -> bool:
+    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off."""
+    parameters = {"id": claimed.id, "generation": claimed.generation}
+    return (await session.execute(_RELEASE, parameters)).first() is not None
+
+
 _WITHDRAW = text("""
     UPDATE work_items SET state = 'cancelled', finished_at = now()
     WHERE subject = :subject AND state = 'queued'
@@ -150,8 +162,8 @@ async def settle(session: Session, claimed: Claim, result: Json = None, error: D
         "id": claimed.id,
         "generation": claimed.generation,
         "state": (WorkState.FAILED if error else WorkState.DONE).value,
-        "result": orjson.dumps(result).decode(),
-        "error": None if error is None else orjson.dumps(failure_to(error)).decode(),
+        "result": jsonb_text(result),
+        "error": None if error is None else jsonb_text(failure_to(error)),
     }
     return (await session.execute(_SETTLE, parameters)).first() is not None
 

@@ -59,6 +59,14 @@ class Transform(ABC, Generic[C_co]):
         parse, and for columns that the known inputs do not have.
         """
 
+    def set_aside(self, inputs: Sequence[Relation]) -> exp.Query | None:
+        """The query of the input rows that `expression` leaves out because they are bad; None where none can be.
+
+        Its first column says why, the others are the row as it came. Only a row-wise transform sets rows aside, and
+        it leaves out no others.
+        """
+        return None
+
     def lookup(self) -> Lookup | None:
         """The further source this transform reads, if it has one; it arrives as the last input."""
         return None

@@ -1,6 +1,6 @@
 """Turns columns into other types, and says what becomes of values that do not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -16,6 +16,7 @@ from runtime.transforms._selecting import kept_columns, refuse_twins
 from runtime.transforms._sql import aliased, column, literal, table
 
 OnError = Literal["fail", "null", "reject"]
+REASON = "why it is set aside"
 
 
 class CastTarget(StrictModel):
@@ -27,7 +28,7 @@ class CastTarget(StrictModel):
 
 
 class CastConfig(StrictModel):
-    """Column to type. A value that does not fit fails the run, becomes null, or takes its row out (`reject`)."""
+    """Column to type. A value that does not fit fails the run, becomes null, or has its row set aside (`reject`)."""
 
     columns: dict[str, str | CastTarget] = Field(min_length=1)
     on_error: OnError = "fail"
@@ -35,7 +36,7 @@ class CastConfig(StrictModel):
 
 @TRANSFORMS.register
 class Cast(Transform[CastConfig]):
-    """The input with some columns in other types, without the rows that are rejected."""
+    """The input with some columns in other types; the rows that are rejected are set aside."""
 
     kind = "cast"
     Config = CastConfig
@@ -44,16 +45,36 @@ class Cast(Transform[CastConfig]):
     def expression(self, inputs: Sequence[Relation]) -> exp.Query:
         """A SELECT of all columns, the cast ones in their places."""
         (source,) = inputs
-        refuse_twins(self.config.columns, "columns")
-        casts = {known_name(source, name, f"columns.{name}"): self._target(name) for name in self.config.columns}
+        casts = self._casts(source)
         changed = {name: self._cast(source, name, target) for name, target in casts.items()}
         if source.columns is None:
             items = [*kept_columns(source, list(changed)), *(aliased(tree, name) for name, tree in changed.items())]
         else:
             items = [aliased(changed.get(one.name, column(one.name)), one.name) for one in source.columns]
         query = exp.Select(expressions=items).from_(table(source.name))
-        rejecting = [self._fits(name, changed[name]) for name, target in casts.items() if target.on_error == "reject"]
-        return query.where(*rejecting, copy=False) if rejecting else query
+        rejecting = self._rejecting(source, casts)
+        return query.where(*rejecting.values(), copy=False) if rejecting else query
+
+    def set_aside(self, inputs: Sequence[Relation]) -> exp.Query | None:
+        """The rows with a value that does not fit, each with the columns and types that it does not fit."""
+        (source,) = inputs
+        casts = self._casts(source)
+        rejecting = self._rejecting(source, casts)
+        if not rejecting:
+            return None
+        told = [_told(name, casts[name], fits) for name, fits in rejecting.items()]
+        reason = exp.Anonymous(this="concat_ws", expressions=[literal("; "), *told])
+        query = exp.Select(expressions=[aliased(reason, REASON), exp.Star()]).from_(table(source.name))
+        return query.where(exp.not_(exp.and_(*rejecting.values())), copy=False)
+
+    def _casts(self, source: Relation) -> dict[str, CastTarget]:
+        refuse_twins(self.config.columns, "columns")
+        return {known_name(source, name, f"columns.{name}"): self._target(name) for name in self.config.columns}
+
+    def _rejecting(self, source: Relation, casts: Mapping[str, CastTarget]) -> dict[str, exp.Expr]:
+        """What a row must satisfy not to be set aside, by column."""
+        strict = {name: target for name, target in casts.items() if target.on_error == "reject"}
+        return {name: self._fits(name, self._cast(source, name, target)) for name, target in strict.items()}
 
     def _target(self, name: str) -> CastTarget:
         given = self.config.columns[name]
@@ -88,3 +109,9 @@ class Cast(Transform[CastConfig]):
         """Null already, or not null after the cast."""
         absent = exp.Is(this=column(name), expression=exp.Null())
         return exp.Paren(this=exp.or_(absent, exp.Not(this=exp.Is(this=changed.copy(), expression=exp.Null()))))
+
+
+def _told(name: str, target: CastTarget, fits: exp.Expr) -> exp.Expr:
+    """What is said of a row whose value does not fit; null for one whose value does."""
+    reading = f" by the format {target.format}" if target.format else ""
+    return exp.Case(ifs=[exp.If(this=exp.not_(fits), true=literal(f"{name} is no {target.type}{reading}"))])

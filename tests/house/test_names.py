@@ -9,6 +9,7 @@ from tests.house.tree import PACKAGES, ROOT, modules, place, tracked
 
 TOP_LEVEL: Final = {
     "pyproject.toml", "api", "runtime", "models", "graphql_schema", "tests", "benchmarks", "deploy", "README.md",
+    "LICENSE",
 }  # fmt: skip
 EMPTY_NAMES: Final = {"utils", "util", "helpers", "helper", "common", "misc", "core", "manager", "handler", "service"}
 EMPTY_SUFFIXES: Final = ("Manager", "Handler", "Helper", "Service", "Impl", "Util", "Utils")

@@ -7,7 +7,9 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from typing import Final, cast
+from xml.etree import ElementTree
 
+from runtime.demo.definitions import PIPELINES
 from tests.house.tree import ROOT, tracked
 
 LOCK: Final = (ROOT / "deploy" / "requirements.lock").read_text()
@@ -19,6 +21,7 @@ SET_UP: Final = (
 )
 PIN: Final = re.compile(r"^(?P<name>[a-z0-9-]+)(\[[a-z0-9,-]+\])?==(?P<version>[^ ;]+)", re.MULTILINE)
 NAME: Final = re.compile(r"^[A-Za-z0-9._-]+")
+PICTURE_BYTES: Final = 60_000
 HEAVY: Final = ("ray", "duckdb", "adbc_driver_postgresql", "polars", "pandas")
 
 
@@ -59,6 +62,14 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert found == []
 
 
+def test_the_licence_that_is_named_lies_beside_it() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
 def test_bytecode_is_compiled_on_install() -> None:
     uv = PROJECT["tool"]["uv"]
     assert uv["compile-bytecode"] is True
@@ -73,6 +84,22 @@ def test_the_readme_gives_the_two_commands_whole() -> None:
     lines = README.splitlines()
     assert SET_UP + "wedsync demo" in lines
     assert SET_UP + "pytest" in lines
+
+
+def test_the_readme_names_the_pythons_that_are_accepted() -> None:
+    named = re.search(r"Python 3\.(\d+) to 3\.(\d+)", README)
+    assert named
+    assert PROJECT["project"]["requires-python"] == f">=3.{named[1]},<3.{int(named[2]) + 1}"
+
+
+def test_the_readme_shows_a_small_picture_of_the_demo() -> None:
+    pictured = re.search(r"!\[[^]]+\]\(([^)]+\.svg)\)", README)
+    assert pictured
+    picture = (ROOT / pictured[1]).read_bytes()
+    assert len(picture) < PICTURE_BYTES
+    shown = "".join(ElementTree.fromstring(picture).itertext()).replace("\N{NO-BREAK SPACE}", " ")
+    assert [name for name in (*PIPELINES, "wedsync demo", "set aside", "rows moved") if name not in shown] == []
+    assert b"http" not in picture.replace(b"http://www.w3.org/2000/svg", b"")
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -6,11 +6,14 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import asyncpg
 import httpx
 import orjson
 import psutil
 
 from runtime.embedded.home import Home
+from runtime.embedded.postgres import OWNER, EmbeddedPostgres
+from runtime.embedded.stack import METADATA
 from tests.journeys.processes import completed, processes_of, started
 from tests.kit.eventually import eventually
 
@@ -76,6 +79,21 @@ async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Pat
             assert (await client.get("/readyz")).status_code == httpx.codes.OK
             dispatcher = await client.get("/readyz/runtime")
             assert dispatcher.status_code == httpx.codes.SERVICE_UNAVAILABLE, "the killed one must not pass for live"
+
+
+async def test_a_server_that_stops_leaves_no_dispatcher_that_passes_for_live(home: Path) -> None:
+    with started(home, "up", "--port", 0) as server:
+        url = link_of(server).partition("/graphql")[0]
+        await eventually(answers(f"{url}/readyz/runtime"), within=RUNTIME_SECONDS, because="Ray starts")
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=STOP_SECONDS)
+    database = EmbeddedPostgres(Home(home).postgres).start()
+    try:
+        connection = await asyncpg.connect(host=str(database.folder), user=OWNER, database=METADATA)
+        assert await connection.fetchval("SELECT count(*) FROM leases") == 0
+        await connection.close()
+    finally:
+        database.stop()
 
 
 async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: Path) -> None:

@@ -28,11 +28,7 @@ async def stack(stack_home: Path) -> AsyncIterator[Stack]:
 
     Its tokens are signed with the tests' secret, so `tests.kit.graphql.token` makes them; its port is a free one.
     """
-    made = Stack(
-        settings_of(
-            stack_home, port=0, ray_dashboard=False, supervisors_min=2, lease_seconds=5.0, work_timeout_seconds=60.0
-        )
-    )
+    made = Stack(settings_of(stack_home, port=0, ray_dashboard=False, supervisors_min=2, work_timeout_seconds=60.0))
     await made.start()
     try:
         await made.runtime_ready()

@@ -5,12 +5,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import InvalidRequestError, StatementError
 from sqlmodel import col
 
 from models.executions import ExecutionContext, ExecutionState, ExecutionType, PipelineExecution
-from models.fields import Envelope
+from models.fields import Envelope, jsonb_text
 from models.pipelines import DataPipeline, PipelineType
 from models.reports import AccessControl, BiReport, ReportConfig, ReportFormat, ReportType
 from models.sources import DataSource, MonitoringConfig, SourceType
@@ -19,6 +19,24 @@ from runtime.database import Database
 from tests.kit.identities import ENGINEER, RUNTIME
 
 ENVELOPE = Envelope(key_id="k1", nonce="bm9uY2U=", ciphertext="c2VjcmV0")
+
+
+NUL, BACKSLASH, REPLACED = "\0", "\\", "\N{REPLACEMENT CHARACTER}"
+STORED = {
+    "plain": "plain",
+    f"a{NUL}b": f"a{REPLACED}b",
+    f"{NUL}{NUL}": f"{REPLACED}{REPLACED}",
+    f"{BACKSLASH}u0000": f"{BACKSLASH}u0000",
+    f"{BACKSLASH}{NUL}": f"{BACKSLASH}{REPLACED}",
+    f"{BACKSLASH * 2}u0000{NUL}": f"{BACKSLASH * 2}u0000{REPLACED}",
+}
+
+
+async def test_json_text_holds_what_jsonb_can(database: Database) -> None:
+    async with database.transaction(RUNTIME) as session:
+        query = text("SELECT CAST(:document AS jsonb)")
+        found = await session.scalar(query, {"document": jsonb_text([list(STORED), {NUL: 1}])})
+    assert found == [list(STORED.values()), {REPLACED: 1}]
 
 
 def a_pipeline() -> DataPipeline:

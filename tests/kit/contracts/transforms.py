@@ -159,6 +159,24 @@ class TransformContract:
             parts.extend(database.execute(sql).fetchall())
         assert Counter(map(repr, parts)) == Counter(map(repr, whole))
 
+    def test_a_row_is_kept_or_set_aside_as_it_came_and_never_both(self) -> None:
+        database, plugin = _unchanged().cursor(), made(self.kind, self.config)
+        for relations in (
+            [relation(database, one) for one in self.inputs],
+            [Relation(one, None) for one in self.inputs],
+        ):
+            query = plugin.set_aside(relations)
+            if query is None:
+                continue
+            assert plugin.row_wise
+            assert len(self.inputs) == 1
+            given = database.execute(f"FROM {self.inputs[0]}").fetchall()
+            aside = database.execute(render(query)).fetchall()
+            kept = database.execute(render(plugin.expression(relations))).fetchall()
+            assert Counter(map(repr, (row[1:] for row in aside))) <= Counter(map(repr, given))
+            assert len(kept) + len(aside) == len(given)
+            assert all(isinstance(row[0], str) and row[0] for row in aside)
+
     def test_a_missing_column_is_refused_by_name_with_those_there_are(self) -> None:
         for config, path in self.missing:
             error = refusal(self.kind, config, self.inputs)

@@ -96,6 +96,7 @@ def test_a_typed_error_of_a_source_comes_out_as_it_was(engine: Engine) -> None:
     [
         ("SELECT CAST(n * 100 AS TINYINT) FROM numbers", "overflow"),
         ("SELECT CAST('x' || n AS INTEGER) FROM numbers", "bad_value"),
+        ("SELECT strptime('1.5.2026' || n, '%Y-%m-%d') FROM numbers", "bad_value"),
         ("SELECT missing FROM numbers", "bad_sql"),
         ("SELEC 1", "bad_sql"),
         ("SELECT ('a' || n) + 1 FROM numbers", "bad_sql"),
@@ -137,3 +138,40 @@ def test_a_failure_that_shows_only_while_reading_is_typed_too(engine: Engine) ->
     with pytest.raises(Terminal) as raised:
         read()
     assert raised.value.specific_code in ("overflow", "bad_value")
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(EngineLimits(threads=1, memory_mb=20, spill_mb=1, spill_folder=tmp_path))
+    yield made
+    made.close()
+
+
+def test_an_engine_out_of_memory_before_its_first_row_says_so(cramped: Engine) -> None:
+    with pytest.raises(Terminal, match="Out of Memory") as raised:
+        cramped.table("SELECT list(n) AS all_of_them FROM input", {"input": stream(30, 100_000)})
+    assert raised.value.specific_code == "memory_limit"
+    assert raised.value.hint
+
+
+def test_an_engine_out_of_memory_amid_its_rows_says_so(cramped: Engine) -> None:
+    sql = "SELECT n, 0 AS rows FROM numbers UNION ALL SELECT n, count(*) AS rows FROM input GROUP BY n"
+    with cramped.stream(sql, {"numbers": stream(3, 100_000), "input": stream(30, 100_000)}) as out:
+        assert out.read_next_batch().num_rows
+        with pytest.raises(Terminal, match="Out of Memory") as raised:
+            out.read_all()
+    assert raised.value.specific_code == "memory_limit"
+
+
+@pytest.mark.parametrize(
+    ("late", "code"),
+    [("CAST('x' || n AS BIGINT)", "bad_value"), ("1 << n", "overflow"), ("error('no such seat')", "engine")],
+)
+def test_what_breaks_the_engine_amid_its_rows_is_typed_as_it_is_at_once(engine: Engine, late: str, code: str) -> None:
+    sql = f"SELECT CASE WHEN n < 900000 THEN n ELSE {late} END AS seat FROM input"
+    with engine.stream(sql, {"input": stream(10, 100_000)}) as out:
+        assert out.read_next_batch().num_rows
+        with pytest.raises(Terminal) as raised:
+            out.read_all()
+    assert raised.value.specific_code == code
+    assert raised.value.hint

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from runtime.bus import WORK, Bus
-from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
+from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.pool import Pool
 from runtime.database import Database
 from runtime.queue import store as queue
@@ -17,6 +17,8 @@ from runtime.queue.store import Claim
 from runtime.settings import Settings
 from tests.kit.eventually import eventually
 from tests.kit.identities import ENGINEER, RUNTIME
+
+LEASE = Settings().lease_seconds
 
 
 class Hands:
@@ -27,9 +29,12 @@ class Hands:
         self.seen = seen
         self.gate = gate
         self.breaks_at = breaks_at
+        self.is_dead = False
 
     async def run(self, claim: Claim) -> None:
         self.seen.append(claim)
+        if self.is_dead:
+            raise SupervisorLost("killed while it was idle")
         await self.gate.wait()
         if claim.subject in self.breaks_at:
             raise RuntimeError("broken")
@@ -49,10 +54,12 @@ class Office:
         self.seen: list[Claim] = []
         self.gate = asyncio.Event()
         self.breaks_at: set[UUID] = set()
+        self.supervisors: list[Hands] = []
         workers = Hands(database, self.seen, self.gate, self.breaks_at)
 
         async def make() -> SupervisorHandle:
-            return Hands(database, self.seen, self.gate, self.breaks_at)
+            self.supervisors.append(Hands(database, self.seen, self.gate, self.breaks_at))
+            return self.supervisors[-1]
 
         pool = Pool(make, SupervisorHandle.end, least=supervisors, most=supervisors)
         self.dispatcher = Dispatcher(Settings(), database, bus, pool, workers)
@@ -70,6 +77,11 @@ class Office:
             return len(self.seen) >= count
 
         await eventually(enough, because=f"{count} items are handed out")
+
+    async def is_live(self) -> bool:
+        async with self.database.transaction(RUNTIME) as session:
+            query = text("SELECT count(*) FROM leases WHERE name = :name AND expires_at > now()")
+            return bool((await session.execute(query, {"name": self.dispatcher.name})).scalar_one())
 
     async def done(self) -> int:
         async with self.database.transaction(RUNTIME) as session:
@@ -117,13 +129,15 @@ async def test_other_work_does_not_wait_for_supervisors(database: Database, bus:
 
 async def test_a_live_dispatcher_holds_a_lease_that_the_probe_reads(database: Database, bus: Bus) -> None:
     async with office(database, bus) as made:
+        await eventually(made.is_live, because="the dispatcher's lease is there")
 
-        async def held() -> bool:
-            async with database.transaction(RUNTIME) as session:
-                query = text("SELECT count(*) FROM leases WHERE name = :name AND expires_at > now()")
-                return bool((await session.execute(query, {"name": made.dispatcher.name})).scalar_one())
 
-        await eventually(held, because="the dispatcher's lease is there")
+async def test_a_dispatcher_that_stops_drops_its_lease_at_once(database: Database, bus: Bus) -> None:
+    async with office(database, bus) as made:
+        await eventually(made.is_live, because="the dispatcher's lease is there")
+        made.dispatcher.close()
+        await made.dispatcher.ended()
+        assert not await made.is_live()
 
 
 async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Database, bus: Bus) -> None:
@@ -139,3 +153,37 @@ async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Da
 
         await eventually(others_done, because="the others are done by the supervisor that took its place")
     assert made.seen[0].subject == bad
+
+
+async def test_an_execution_that_a_dead_supervisor_was_handed_is_given_to_another_at_once(
+    database: Database, bus: Bus
+) -> None:
+    async with office(database, bus, supervisors=2) as made:
+
+        async def ready() -> bool:
+            return len(made.supervisors) == 2
+
+        await eventually(ready, because="both supervisors are made")
+        for one in made.supervisors:
+            one.is_dead = True
+        (subject,) = await made.submit(WorkKind.EXECUTION)
+        await made.until_seen(3)
+        made.gate.set()
+
+        async def done() -> bool:
+            return await made.done() == 1
+
+        await eventually(done, within=LEASE / 2, because="a third supervisor has it long before the lease lapses")
+    assert [(claim.subject, claim.generation) for claim in made.seen] == [(subject, 1), (subject, 2), (subject, 3)]
+
+
+async def test_a_dispatcher_that_stops_gives_back_what_it_holds(database: Database, bus: Bus) -> None:
+    async with office(database, bus) as made:
+        await made.submit(WorkKind.EXECUTION)
+        await made.submit(WorkKind.CHECK)
+        await made.until_seen(2)
+        made.dispatcher.close()
+        await made.dispatcher.ended()
+        async with database.transaction(RUNTIME) as session:
+            states = await session.execute(text("SELECT state, holder FROM work_items"))
+            assert [tuple(row) for row in states] == [("queued", None)] * 2

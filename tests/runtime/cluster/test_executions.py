@@ -172,10 +172,10 @@ async def test_a_paused_pipeline_starts_nothing_until_it_is_resumed(
 async def test_an_execution_whose_supervisor_is_killed_is_taken_over_and_finishes_once(
     desk: Desk, gate: GatedApi, chain: JsonObject, late: Late
 ) -> None:
-    elsewhere = busy_supervisors(late.gate.visitors[0])
+    elsewhere = supervisors(late.gate.visitors[0], busy=True)
     execution = await desk.execute(await desk.pipeline(chain))
     await gate.visited()
-    (ours,) = busy_supervisors(gate.visitors[0]) - elsewhere
+    (ours,) = supervisors(gate.visitors[0], busy=True) - elsewhere
     ours.kill()
     await gate.visited(2)
     gate.open()
@@ -188,6 +188,32 @@ async def test_an_execution_whose_supervisor_is_killed_is_taken_over_and_finishe
     told = await kinds(desk, execution)
     assert len(told) == last
     assert told.count("execution_completed") == 1
+
+
+async def test_an_execution_handed_to_supervisors_that_were_killed_while_idle_does_not_wait_for_its_lease(
+    desk: Desk, gate: GatedApi, chain: JsonObject, late: Late
+) -> None:
+    gate.open()
+    saved, node = await desk.pipeline(chain), late.gate.visitors[0]
+    elsewhere = supervisors(node, busy=True)
+    await desk.finished(await desk.execute(saved))
+
+    async def is_back() -> bool:
+        return supervisors(node, busy=True) <= elsewhere
+
+    await eventually(is_back, because="the supervisor goes back to the pool")
+    for idle in supervisors(node, busy=False):
+        idle.kill()
+    execution = await desk.execute(saved)
+    done = await desk.finished(execution)
+    assert (done.state, done.records_inserted) == (ExecutionState.COMPLETED, ROWS)
+    assert ids(desk) == sorted([*IDS, *IDS])
+    query = """SELECT work.attempts, execution.completed_at - execution.started_at AS took
+               FROM pipeline_executions AS execution JOIN work_items AS work ON work.subject = execution.id
+               WHERE execution.id = $1"""
+    attempts, took = await row(desk, query, execution)
+    assert attempts > 1
+    assert took.total_seconds() < desk.stack.settings.lease_seconds
 
 
 async def test_a_dry_run_reads_everything_and_commits_nothing(desk: Desk, gate: GatedApi, chain: JsonObject) -> None:
@@ -229,8 +255,10 @@ async def test_a_step_over_its_time_limit_is_stopped(late: Late) -> None:
     await eventually(is_gone, because="the process of the stopped step ends")
 
 
-def busy_supervisors(worker: int) -> set[psutil.Process]:
-    """The supervisors that supervise now, on the Ray node that a worker belongs to."""
+def supervisors(worker: int, *, busy: bool) -> set[psutil.Process]:
+    """The supervisors that supervise now, or that wait for work, on the Ray node that a worker belongs to."""
     raylet = psutil.Process(worker).parent()
     assert raylet is not None
-    return {one for one in raylet.children() if "ExecutionSupervisor.run" in " ".join(one.cmdline())}
+    found = {one: " ".join(one.cmdline()) for one in raylet.children()}
+    named = {one: words for one, words in found.items() if "ExecutionSupervisor" in words}
+    return {one for one, words in named.items() if ("ExecutionSupervisor.run" in words) is busy}

@@ -149,6 +149,24 @@ async def test_a_partitioned_read_loads_every_row_once_and_publishes_them_togeth
     assert steps == {"read": (100, 100), "kept": (100, 50), "load": (50, 50)}
 
 
+async def test_each_part_of_a_partitioned_read_sets_its_bad_rows_aside(town: Town) -> None:
+    await town.change("UPDATE bookings SET total = 90000 WHERE id IN (1, 50, 100)")
+    partitioned = pipeline(
+        reading(partition={"column": "id", "count": 4}),
+        transform("small", "cast", {"columns": {"total": "SMALLINT"}, "on_error": "reject"}, "read"),
+        loading("small", mode="append"),
+    )
+    execution, ending = await town.bench.run(partitioned)
+    assert (ending.totals["processed"], ending.totals["inserted"], ending.totals["failed"]) == (100, 97, 3)
+    assert len(await town.loaded()) == 97
+    async with town.bench.database.transaction(RUNTIME) as session:
+        query = text("SELECT step_name, row FROM quarantined_rows WHERE pipeline_execution_id = :id")
+        found = (await session.execute(query, {"id": execution})).all()
+    assert sorted((name, row["id"], row["total"]) for name, row in found) == [
+        ("small", number, "90000.00") for number in (1, 50, 100)
+    ]
+
+
 async def test_a_broken_part_of_a_partitioned_load_leaves_the_table_as_it_was(town: Town) -> None:
     await town.bench.run(pipeline(reading(), loading("read", mode="append"), name="before"))
     await town.change("UPDATE bookings SET total = 99999999.99 WHERE id = 90")

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from models.executions import ExecutionState
+from models.fields import JsonObject
 from runtime.executions.journal import Fenced
 from runtime.executions.logs import read_log
 from tests.kit.definitions import DIAMOND, READ, load, only, pipeline, step, transform
@@ -179,6 +180,27 @@ async def test_samples_errors_events_and_logs_show_no_personal_data(ready: Bench
     log = ready.folder / "artifacts" / "logs" / f"{execution}.jsonl"
     assert "a***@e***.org" in log.read_text()
     assert "ann@example.org" not in log.read_text()
+
+
+NUL = "a\0b"
+SHOWN = "a\N{REPLACEMENT CHARACTER}b"
+
+
+async def test_a_text_that_postgresql_cannot_hold_does_not_keep_an_execution_from_ending(ready: Bench) -> None:
+    await ready.files("odd", [{"id": 1, "city": NUL}, {"id": 2, "city": "7"}])
+    read = step("read", "extract", {"source_id": "odd", "dataset": "rows.csv"})
+    strict: JsonObject = {"columns": {"city": "INTEGER"}}
+    lenient = transform("typed", "cast", {**strict, "on_error": "reject"}, "read")
+    execution, ending = await ready.run(pipeline(read, lenient, load("typed")))
+    assert (ending.state, ending.totals["failed"]) == (ExecutionState.COMPLETED, 1)
+    assert (await steps_of(ready, execution))["read"].output_data_sample[0] == {"id": 1, "city": SHOWN}
+    ((row,),) = await rows(ready, "SELECT row FROM quarantined_rows WHERE pipeline_execution_id = :id", execution)
+    assert row == {"id": 1, "city": SHOWN}
+    broken = pipeline(read, transform("typed", "cast", strict, "read"), load("typed"), name="broken")
+    execution, ending = await ready.run(broken)
+    assert ending.state is ExecutionState.FAILED
+    ((details,),) = await rows(ready, "SELECT error_details FROM pipeline_executions WHERE id = :id", execution)
+    assert (details["error_type"], details["failed_step"]) == ("bad_value", "typed")
 
 
 async def test_what_a_load_committed_is_in_the_ledger_and_its_work_is_done(ready: Bench) -> None:

@@ -48,6 +48,15 @@ def test_the_text_names_the_tasks_and_the_notes() -> None:
     assert "Step 'off' does not run: it is disabled." in text
 
 
+def test_what_a_step_sets_aside_is_written_down() -> None:
+    strict: JsonObject = {"columns": {"price": "INTEGER"}, "on_error": "reject"}
+    made = compiled(explicit(extract("e"), transform("c", "cast", strict, "e"), load("l", "c")))
+    assert made.step("c").set_aside
+    for told in (describe_plan(made), document_plan(made)):
+        assert "ets aside:" in told
+        assert "'price is no INT'" in told
+
+
 def test_the_markdown_has_a_table_of_columns_for_each_step() -> None:
     text = document_plan(plan())
     assert text.startswith("# bookings-etl\n")

@@ -14,7 +14,7 @@ from models.fields import Json, JsonObject
 from models.sources import SourceType
 from runtime.batches.types import Column
 from runtime.connectors.catalog import Catalog, SourceEntry
-from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql
+from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import Plan, PlanTask
 from tests.runtime.pipelines.platform import CATALOG, compiled, explicit, extract, load, transform
 
@@ -85,6 +85,27 @@ def test_only_a_load_joins_a_step_whose_result_is_never_the_same_twice() -> None
     assert members(extract("e"), transform("r", "derive", random, "e"), load("l", "r")) == [("e", "r", "l")]
 
 
+def test_a_step_that_sets_rows_aside_joins_row_wise_neighbours_alone() -> None:
+    strict: JsonObject = {"columns": {"id": "TINYINT"}, "on_error": "reject"}
+    steps = [extract("e"), transform("c", "cast", strict, "e"), transform("f", "filter", ALL, "c"), load("l", "f")]
+    assert members(*steps) == [("e", "c", "f", "l")]
+    wide = transform("d", "deduplicate", {"keys": ["id"]}, "e")
+    after = [transform("f", "filter", ALL, "d"), transform("c", "cast", strict, "f"), load("l", "c")]
+    assert members(extract("e"), wide, *after) == [("e",), ("d", "f"), ("c", "l")]
+
+
+def test_what_a_step_sets_aside_is_asked_of_what_is_before_it_in_the_chain() -> None:
+    strict: JsonObject = {"columns": {"id": "TINYINT"}, "on_error": "reject"}
+    steps = [extract("e"), transform("f", "filter", ALL, "e"), transform("c", "cast", strict, "f"), load("l", "c")]
+    plan = compiled(explicit(*steps))
+    (task,) = plan.tasks
+    sql = str(set_aside_sql(plan, task, "c"))
+    assert sql.startswith('WITH "f" AS (SELECT * FROM "e" WHERE id > 1), "c" AS (SELECT CONCAT_WS(')
+    assert set_aside_sql(plan, task, "f") is None
+    first = compiled(explicit(extract("e"), transform("c", "cast", strict, "e")))
+    assert set_aside_sql(first, first.tasks[0], "c") == first.step("c").set_aside
+
+
 def test_partitions_are_those_of_the_extract_that_begins_the_task() -> None:
     parted: JsonObject = {"column": "id", "count": 6}
     config: JsonObject = {"source_id": "wedding-api-db", "dataset": "bookings", "partition": parted}
@@ -139,7 +160,7 @@ STEPS: list[tuple[str, JsonObject]] = [
     ("filter", {"condition": "a > 2"}),
     ("filter", {"condition": "b IS NULL OR b % 2 = 0"}),
     ("filter", {"conditions": [{"column": "s", "operator": "in", "value": ["x", "y", "7"]}]}),
-    ("derive", {"columns": {"a": "a + 1", "e": "coalesce(b, 0) * 2", "f": "e + a"}}),
+    ("derive", {"columns": {"a": "a + 1", "e": "CAST(coalesce(b, 0) AS BIGINT) * 2", "f": "e + a"}}),
     ("derive", {"columns": {"b": "CASE WHEN s = 'x' THEN a ELSE b END", "s": "coalesce(s, 'none')"}}),
     ("mapping", {"mappings": {"a": "b", "b": "a"}, "keep_unmapped": True}),
     ("mapping", {"mappings": {"a": "a", "b": "b", "s": "s", "d": "d"}, "defaults": {"s": "n/a"}}),
@@ -222,6 +243,11 @@ def test_a_fused_task_gives_what_its_steps_give_one_by_one(chosen: list[int], va
         assert Counter(map(repr, result.to_pylist())) == Counter(map(repr, expected[last.name].to_pylist()))
         for step, count in counts(plan, task, inputs, result).items():
             assert count == expected[step].num_rows
+        for member in plan.members(task):
+            aside = set_aside_sql(plan, task, member.name)
+            if aside is not None:
+                lost = expected[member.inputs[0]].num_rows - expected[member.name].num_rows
+                assert run(aside, inputs).num_rows == lost
         outputs[last.name] = result
 
 

@@ -58,14 +58,30 @@ async def test_an_item_whose_holder_went_silent_is_claimed_again_with_a_higher_g
         assert await store.settle(session, second, {"late": False})
 
 
+async def test_an_item_that_is_given_back_is_claimed_at_once_and_its_old_holder_is_fenced_off(
+    database: Database,
+) -> None:
+    await enqueue(database, 0)
+    (first,) = await claim(database, 1)
+    async with database.transaction(RUNTIME) as session:
+        assert await store.release(session, first)
+        assert not await store.release(session, first)
+    (second,) = await claim(database, 1)
+    assert (second.id, second.generation, second.attempts) == (first.id, first.generation + 1, first.attempts + 1)
+    async with database.transaction(RUNTIME) as session:
+        assert not await store.release(session, first), "a late word of the old holder takes nothing from the new one"
+        assert not await store.settle(session, first, {"late": True})
+        assert await store.settle(session, second, {"late": False})
+
+
 async def test_who_waits_gets_the_result(database: Database, bus: Bus) -> None:
     await enqueue(database, 0)
     (item,) = await claim(database, 1)
     waiting = asyncio.create_task(store.outcome(database, bus, ENGINEER, item.id, 5.0))
     async with database.transaction(RUNTIME) as session:
-        await store.settle(session, item, {"rows": 3})
+        await store.settle(session, item, {"rows": 3, "city": "a\0b"})
     await bus.publish(outcome_topic(item.id))
-    assert await waiting == {"rows": 3}
+    assert await waiting == {"rows": 3, "city": "a\N{REPLACEMENT CHARACTER}b"}
 
 
 async def test_who_waits_gets_the_typed_error(database: Database, bus: Bus) -> None:

@@ -7,7 +7,9 @@ import duckdb
 import pytest
 
 from models.fields import Json, JsonObject
-from tests.kit.contracts.transforms import TransformContract, refusal, rows_of
+from runtime.transforms._contract import Relation
+from runtime.transforms._sql import render
+from tests.kit.contracts.transforms import TransformContract, made, refusal, relation, rows_of, sample_database
 
 
 class TestCast(TransformContract):
@@ -23,6 +25,14 @@ class TestCast(TransformContract):
         }
     }
     missing = (({"columns": {"boking_id": "INT"}}, "columns.boking_id"),)
+
+
+def aside(config: JsonObject, *, known: bool = True) -> list[tuple[object, ...]] | None:
+    """The guests that a cast sets aside, each after the reason; None where it never does."""
+    with sample_database() as database:
+        guests = relation(database, "guests") if known else Relation("guests", None)
+        query = made("cast", config).set_aside([guests])
+        return None if query is None else database.execute(render(query)).fetchall()
 
 
 def column(config: dict[str, Json], index: int, *, known: bool = True) -> list[object]:
@@ -47,6 +57,22 @@ def test_a_row_with_a_value_that_does_not_fit_is_rejected_when_asked() -> None:
     config: dict[str, Json] = {"columns": {"plus": "INTEGER"}, "on_error": "reject"}
     assert column(config, 1) == ["g1", "g3"]
     assert len(column(config, 1, known=False)) == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_rejected_row_is_set_aside_as_it_came_with_what_it_does_not_fit(known: bool) -> None:
+    dates: JsonObject = {"type": "DATE", "format": "%d.%m.%Y"}
+    config: JsonObject = {"columns": {"plus": "INTEGER", "answered_on": dates}, "on_error": "reject"}
+    assert aside(config, known=known) == [
+        ("plus is no INT; answered_on is no DATE by the format %d.%m.%Y", "2", "g2", "2026-05-13", "x")
+    ]
+    lenient: JsonObject = {"columns": {"plus": "INTEGER", "answered_on": {**dates, "on_error": "null"}}}
+    assert aside({**lenient, "on_error": "reject"}, known=known) == [("plus is no INT", "2", "g2", "2026-05-13", "x")]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "null"])
+def test_a_cast_that_rejects_nothing_sets_nothing_aside(on_error: str) -> None:
+    assert aside({"columns": {"plus": "INTEGER"}, "on_error": on_error}) is None
 
 
 def test_null_fits_every_type() -> None:
