@@ -91,6 +91,7 @@ class Connections:
         self._translated = translated
         self._free = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
+        self._is_closed = False
 
     @asynccontextmanager
     async def transaction(self, begin: str) -> AsyncIterator[Statements]:
@@ -108,11 +109,14 @@ class Connections:
                 connection.terminate()
                 raise
             finally:
-                if not connection.is_closed():
+                if self._is_closed:
+                    connection.terminate()
+                elif not connection.is_closed():
                     self._idle.append(connection)
 
     async def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle; what is in use is closed when it comes back."""
+        self._is_closed = True
         while self._idle:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._idle.pop().close(timeout=PATIENCE_SECONDS)
@@ -170,8 +174,12 @@ def _translating(connection: asyncpg.Connection | None, translated: Translator) 
 
 async def prepared(connection: asyncpg.Connection) -> asyncpg.Connection:
     """A new connection that reads JSON as Python has it; what is written as JSON is given as its text."""
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=orjson.loads, format="text")
+    try:
+        for name in ("json", "jsonb"):
+            await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=orjson.loads, format="text")
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 

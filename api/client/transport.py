@@ -111,7 +111,7 @@ async def _values(answer: httpx.Response) -> AsyncIterator[Json]:
         if kind == "complete":
             is_complete = True
             continue  # to the end of the answer, so that its connection can serve again
-        if kind == "next":
+        if kind == "next" and not is_complete:
             yield _value(_parsed(data.encode(), answer.status_code))
     if not is_complete:
         raise _cut()

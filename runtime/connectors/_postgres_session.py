@@ -11,7 +11,7 @@ import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -78,11 +78,12 @@ class Session:
     def __init__(self, config: PostgresConfig) -> None:
         self.config = config
         self._keeping = Keeping(config.idle_connections, config.connection_age_seconds)
+        self._begin = _begun_with(config)
         self._open: asyncpg.Connection | None = None
         self._copying: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> "Session":
-        self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect, self._begins)
+        self._open = _POOL.take(self.config.conninfo, self._keeping, self._connect, partial(_begins, self._begin))
         if not self._open.is_in_transaction():
             try:
                 self.execute(self._begin)
@@ -90,20 +91,6 @@ class Session:
                 self._discard()
                 raise
         return self
-
-    @property
-    def _begin(self) -> str:
-        settings = {"lock_timeout": f"{int(self.config.lock_timeout_seconds * 1000)}ms", **self.config.settings}
-        calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
-        return f"BEGIN; SELECT {calls}"
-
-    def _begins(self, connection: asyncpg.Connection) -> bool:
-        """Whether a kept connection takes a new transaction: only this tells one that the server has dropped."""
-        try:
-            _wait(connection.execute(self._begin))
-        except _FAILURES:
-            return False
-        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -233,6 +220,21 @@ class Session:
                 _POOL.forget(self.config.conninfo)
                 raise unreachable(report, self.config.place) from error
             raise translated(report, self.config.place, sql) from error
+
+
+def _begins(begin: str, connection: asyncpg.Connection) -> bool:
+    """Whether a kept connection takes a new transaction: only this tells one that the server has dropped."""
+    try:
+        _wait(connection.execute(begin))
+    except _FAILURES:
+        return False
+    return True
+
+
+def _begun_with(config: PostgresConfig) -> str:
+    settings = {"lock_timeout": f"{int(config.lock_timeout_seconds * 1000)}ms", **config.settings}
+    calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
+    return f"BEGIN; SELECT {calls}"
 
 
 async def _connected(config: PostgresConfig) -> asyncpg.Connection:
