@@ -19,7 +19,7 @@ from runtime.database import Database, Session
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1
 
 
 class Fenced(Conflict):
