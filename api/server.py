@@ -7,6 +7,7 @@ import uvicorn
 
 from api.app import create_app
 from models.errors import DomainError, Invalid
+from runtime import collector
 from runtime.bus import Bus
 from runtime.database import Database
 from runtime.settings import Settings
@@ -58,7 +59,9 @@ def configure_log() -> None:
 def run(settings: Settings) -> None:
     """Serve until a signal comes."""
     configure_log()
-    uvicorn.Server(configuration(settings)).run()
+    server = uvicorn.Server(configuration(settings))
+    collector.settle()
+    server.run()
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError
 from sqlalchemy import text
 
 from models.errors import DomainError, Invalid, RunError, Unavailable
+from runtime import collector
 from runtime.access.principal import Principal
 from runtime.bus import ALL_CONTROL, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
@@ -58,6 +59,7 @@ class ExecutionSupervisor:
         """Answer once the process is up and its first connection made."""
         async with self._database.statements(RUNTIME):
             self._listener = self._listener or asyncio.create_task(self._listen())
+        collector.settle()
 
     async def progress(self, key: str, progress: Progress) -> None:
         """Hear from a worker how far a task is."""
@@ -198,6 +200,7 @@ class DispatcherProcess:
 
     async def run(self) -> None:
         """Dispatch until stopped."""
+        collector.settle()
         await self._dispatcher.run()
 
     async def stop(self) -> None:

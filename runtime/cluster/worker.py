@@ -8,6 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from models.base import StrictModel
+from runtime import collector
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer, sealer_of
 from runtime.batches.engine import Engine, EngineLimits
@@ -121,4 +122,6 @@ def process_worker() -> Worker:
     )
     permits = Permits.of(settings)
     connections = StoredConnections(process_database(), process_sealer(), process_background(), permits)
-    return Worker(connections, Engine(limits))
+    worker = Worker(connections, Engine(limits))
+    collector.settle()
+    return worker
