@@ -18,7 +18,8 @@ def wanted_size(
 
     A short burst is served by the warm ones: a new actor costs more than most executions. When work keeps waiting
     the pool grows by a quarter at a time, unless the processors have no room: then more would only take them from
-    those at work (measured on 2 cores, 300 queued: 4 supervisors 26 executions a second, 13 when growing to 10). When it idles it shrinks by a quarter of its idle members at a time.
+    those at work (measured on 2 cores, 300 queued: 4 supervisors end 26 executions a second, 13 when growing to 10).
+    When it idles it shrinks by a quarter of its idle members at a time.
     """
     least, most = limits
     needed = busy + waiting
