@@ -16,13 +16,16 @@ import pyarrow as pa
 
 from models.base import StrictModel
 from models.destinations import DestinationType, WriteMode
-from models.errors import Terminal
+from models.errors import Retryable, Terminal
 from models.fields import Json
 from models.sources import SourceType
 from runtime.registry import Registry
 
 PRIMARY_KEY: Final = b"primary_key"
 """The key of a discovered schema's metadata under which a connector tells a table's key columns, as a JSON list."""
+
+CURSOR_MOVED: Final = "cursor_moved"
+"""The code of the error that says so: the range was loaded by somebody else, and has to be read anew."""
 
 C_co = TypeVar("C_co", bound=StrictModel, covariant=True)
 
@@ -195,6 +198,25 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class CursorMove:
+    """How a load moves the cursor that its destination keeps: to `after`, from the text that was kept when the read
+    began (None where there was none). Both texts are opaque to the destination.
+    """
+
+    after: str
+    before: str | None = None
+
+
+def cursor_moved(step: str) -> Retryable:
+    """What a commit raises when the kept cursor is no longer the one that its read began at."""
+    return Retryable(
+        f"another execution published rows for step {step} since this one began to read",
+        hint="the step reads again from where that one ended; let executions overlap less if this is frequent",
+        code=CURSOR_MOVED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LoadCounts:
     """True counts of rows, as the destination reports them."""
 
@@ -251,14 +273,18 @@ class Destination(ABC, Generic[C_co]):
         """Land one partition in staging."""
 
     @abstractmethod
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
-        """Publish all partitions, the ledger rows and the cursor in one transaction."""
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
+        """Publish all partitions, the ledger rows and the cursor in one transaction.
+
+        Raises `cursor_moved` and publishes nothing when the kept cursor is not `cursor.before`, compared under a lock
+        that is held until the transaction ends; so executions that overlap never load the same range twice.
+        """
 
     @abstractmethod
     def abort(self, target: Target, run: RunKey) -> None:
         """Remove what this run left in staging; the target stays as it was before."""
 
-    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
+    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
         """Prepare, write and commit one stream; leaves nothing behind when it fails."""
         self.prepare(target, rows.schema, run)
         try:

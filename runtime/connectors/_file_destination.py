@@ -17,6 +17,7 @@ from models.base import StrictModel
 from models.destinations import DestinationType
 from models.errors import Invalid, Terminal
 from runtime.connectors._contract import (
+    CursorMove,
     Destination,
     Health,
     LoadCounts,
@@ -25,6 +26,7 @@ from runtime.connectors._contract import (
     RunKey,
     Split,
     Target,
+    cursor_moved,
 )
 from runtime.connectors._file_backups import Backup, restored
 from runtime.connectors._files import FileSource
@@ -140,18 +142,20 @@ class FileDestination(Destination[D_co]):
             raise
         return Receipt(partition, written, str(folder.relative_to(table.home)))
 
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
         """Publish all partitions, the ledger and the cursor by one rename."""
         table = self._table(target)
         with disk_errors(self.root / target.table), table.locked():
             current = table.current()
             done = current.manifest.commit_of(run) if current else None
             if done is None:
+                if cursor is not None and self.cursor(run.pipeline_id, run.step) != cursor.before:
+                    raise cursor_moved(run.step)
                 parts = [staged(table, receipt) for receipt in receipts]
                 target = replace(target, partition_by=parts[0].manifest.partition_by) if parts else target
                 schema = self._schema_of(target, parts, current)
                 publication = Publication(table, self._format(), target, run, self._clock())
-                done = publication.publish(parts, schema, cursor)
+                done = publication.publish(parts, schema, cursor.after if cursor else None)
             table.discard_staging(run)
         return done.counts
 

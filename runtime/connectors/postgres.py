@@ -16,6 +16,7 @@ from runtime.connectors import _postgres_load as loading
 from runtime.connectors._contract import (
     DESTINATIONS,
     SOURCES,
+    CursorMove,
     Destination,
     Health,
     LoadCounts,
@@ -151,7 +152,7 @@ class PostgresDestination(Destination[PostgresConfig]):
         """Land one partition in an unlogged table of its own."""
         return loading.write(loading.Load(self.config, target, run), partition, rows)
 
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
         """Publish all partitions, the ledger rows and the cursor in one transaction."""
         return loading.commit(loading.Load(self.config, target, run), receipts, cursor)
 
@@ -159,7 +160,7 @@ class PostgresDestination(Destination[PostgresConfig]):
         """Remove the run's staging tables."""
         loading.abort(loading.Load(self.config, target, run))
 
-    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
+    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
         """Load one stream in one transaction; an append goes straight into the table."""
         return loading.load(loading.Load(self.config, target, run), rows, cursor)
 

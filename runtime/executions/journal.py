@@ -60,7 +60,7 @@ class Ending:
     totals: Mapping[str, int]
     metrics: PerformanceMetrics
     error: ErrorDetails | None = None
-    cursors: Mapping[str, str] = field(default_factory=dict)
+    cursors: Mapping[str, JsonObject] = field(default_factory=dict)
     commits: Sequence[JsonObject] = ()
     set_aside: Sequence[JsonObject] = ()
 
@@ -127,11 +127,13 @@ WITH execution AS (
     WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
     RETURNING id
 ), cursors AS (
-    INSERT INTO pipeline_cursors (pipeline_id, step_name, cursor, execution_id)
-    SELECT :pipeline_id, cursor.key, jsonb_build_object('value', cursor.value), execution.id
-    FROM execution CROSS JOIN jsonb_each_text(CAST(:cursors AS jsonb)) AS cursor
+    INSERT INTO pipeline_cursors AS known (pipeline_id, step_name, cursor, execution_id)
+    SELECT :pipeline_id, cursor.key, cursor.value, execution.id
+    FROM execution CROSS JOIN jsonb_each(CAST(:cursors AS jsonb)) AS cursor
     ON CONFLICT (pipeline_id, step_name) DO UPDATE
         SET cursor = excluded.cursor, execution_id = excluded.execution_id, updated_at = now()
+        WHERE jsonb_typeof(known.cursor -> 'rank') IS DISTINCT FROM jsonb_typeof(excluded.cursor -> 'rank')
+            OR known.cursor -> 'rank' <= excluded.cursor -> 'rank'
 ), ledger AS (
     INSERT INTO commit_ledger (execution_id, step_name, partition, rows)
     SELECT execution.id, landed.step_name, landed.partition, landed.rows

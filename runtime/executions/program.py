@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from models.fields import Json
 from runtime.connectors._contract import Receipt, Split
-from runtime.executions.state import TaskReport
+from runtime.executions.state import ReadRange, TaskReport
 from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTask
 
@@ -121,7 +121,8 @@ class RunContext:
 class TaskRequest:
     """Run one phase of one task.
 
-    `cursors` are what extracts upstream have read up to; `lower` and `upper` bound the incremental read of its own.
+    `ranges` are what extracts upstream have read; `range` is the incremental read of its own, once it is set, and
+    `lower` where that begins if no load downstream has kept a cursor.
     """
 
     program: TaskProgram
@@ -129,8 +130,8 @@ class TaskRequest:
     phase: Phase = Phase.WHOLE
     split: Split | None = None
     lower: str | None = None
-    upper: str | None = None
-    cursors: Mapping[str, str] = field(default_factory=dict)
+    range: ReadRange | None = None
+    ranges: Mapping[str, ReadRange] = field(default_factory=dict)
     receipts: tuple[Receipt, ...] = ()
 
     @property
@@ -155,8 +156,7 @@ class Outcome:
     block: pa.Table | None = None
     receipt: Receipt | None = None
     splits: tuple[Split, ...] = ()
-    lower: str | None = None
-    upper: str | None = None
+    range: ReadRange | None = None
 
 
 def programs(plan: Plan) -> dict[str, TaskProgram]:

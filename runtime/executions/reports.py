@@ -8,7 +8,7 @@ from runtime.connectors._contract import LoadCounts, Rejections
 from runtime.executions.chains import Chain, rejected_rows, rows_through
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Member, TaskProgram
-from runtime.executions.state import StepReport, TaskReport
+from runtime.executions.state import ReadRange, StepReport, TaskReport
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -21,7 +21,7 @@ class Measured:
     read: Meter
     made: Meter
     chain: Chain
-    cursors: Mapping[str, str]
+    ranges: Mapping[str, ReadRange]
     samples: Mapping[str, Json]
     rejections: Rejections
 
@@ -41,12 +41,14 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
         load_ms=max(0, load_ms),
         peak_memory_mb=usage.peak_mb,
         cpu_percent=usage.cpu_percent,
-        cursors=dict(measured.cursors),
+        ranges=dict(measured.ranges),
         set_aside=(*aside, *(row for found in measured.chain.aside.values() for row in found)),
     )
 
 
-def commit_report(program: TaskProgram, usage: Usage, counts: LoadCounts, cursors: Mapping[str, str]) -> TaskReport:
+def commit_report(
+    program: TaskProgram, usage: Usage, counts: LoadCounts, ranges: Mapping[str, ReadRange]
+) -> TaskReport:
     """The report of the final transaction of a partitioned load: true counts, and its time as load time."""
     step = StepReport(
         step=program.members[-1].name,
@@ -55,7 +57,7 @@ def commit_report(program: TaskProgram, usage: Usage, counts: LoadCounts, cursor
         deleted=counts.deleted,
         failed=counts.failed,
     )
-    return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, cursors=dict(cursors))
+    return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, ranges=dict(ranges))
 
 
 def merged(parts: Sequence[TaskReport]) -> TaskReport:
@@ -71,7 +73,7 @@ def merged(parts: Sequence[TaskReport]) -> TaskReport:
         load_ms=sum(part.load_ms for part in parts),
         peak_memory_mb=max(part.peak_memory_mb for part in parts),
         cpu_percent=max(part.cpu_percent for part in parts),
-        cursors={name: value for part in parts for name, value in part.cursors.items()},
+        ranges={name: read for part in parts for name, read in part.ranges.items()},
         set_aside=tuple(row for part in parts for row in part.set_aside),
     )
 

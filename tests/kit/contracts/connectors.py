@@ -3,9 +3,11 @@
 A connector's test module subclasses `SourceContract` or `DestinationContract` and gives a fixture `harness`.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid4
@@ -15,11 +17,13 @@ import pytest
 
 from models.base import StrictModel
 from models.destinations import WriteMode
-from models.errors import DomainError, Invalid, RunError, Terminal
+from models.errors import DomainError, Invalid, Retryable, RunError, Terminal
 from models.fields import Json, JsonObject, parse
 from runtime.connectors._contract import (
+    CURSOR_MOVED,
     DESTINATIONS,
     SOURCES,
+    CursorMove,
     CursorRange,
     Destination,
     LoadCounts,
@@ -342,12 +346,12 @@ class DestinationContract:
         key = run()
         first = self.opened(harness)
         receipts = landed(first, target(mode, "id"), key, [rows(5), rows(5, 5)])
-        counts = first.commit(target(mode, "id"), key, receipts, "c1")
+        counts = first.commit(target(mode, "id"), key, receipts, CursorMove("c1"))
         first.close()
         later = self.opened(harness)
         successor = RunKey(key.pipeline_id, key.execution_id, key.step, generation=1)
-        again = later.commit(target(mode, "id"), key, receipts, "c1")
-        taken_over = later.commit(target(mode, "id"), successor, receipts, "c1")
+        again = later.commit(target(mode, "id"), key, receipts, CursorMove("c1"))
+        taken_over = later.commit(target(mode, "id"), successor, receipts, CursorMove("c1"))
         later.close()
         assert counts == again == taken_over == LoadCounts(inserted=10)
         assert contents(harness) == rows(10).to_pylist()
@@ -356,7 +360,7 @@ class DestinationContract:
     def test_an_aborted_run_leaves_the_table_as_it_was(
         self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
     ) -> None:
-        destination.load(upsert(), run(), rows(4).to_reader(), "before")
+        destination.load(upsert(), run(), rows(4).to_reader(), CursorMove("before"))
         key = run()
         landed(destination, target(mode, "id"), key, [rows(5, 2)])
         destination.abort(target(mode, "id"), key)
@@ -367,7 +371,7 @@ class DestinationContract:
     def test_a_load_that_fails_midway_leaves_the_table_as_it_was(
         self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
     ) -> None:
-        destination.load(upsert(), run(), rows(4).to_reader(), "before")
+        destination.load(upsert(), run(), rows(4).to_reader(), CursorMove("before"))
         with pytest.raises(RunError, match="the source went away"):
             destination.load(target(mode, "id"), run(), failing(rows(500, 2)), None)
         assert contents(harness) == rows(4).to_pylist()
@@ -451,14 +455,55 @@ class DestinationContract:
         self, harness: DestinationHarness, destination: Destination[StrictModel]
     ) -> None:
         first, second = run(), run()
-        destination.load(target(WriteMode.APPEND), first, rows(2).to_reader(), "2024-01-01")
-        following = RunKey(first.pipeline_id, uuid4(), first.step)
+        destination.load(target(WriteMode.APPEND), first, rows(2).to_reader(), CursorMove("2024-01-01"))
+        following, moved = RunKey(first.pipeline_id, uuid4(), first.step), CursorMove("2024-02-02", "2024-01-01")
         with pytest.raises(RunError):
-            destination.load(target(WriteMode.APPEND), following, failing(rows(500)), "2024-02-02")
+            destination.load(target(WriteMode.APPEND), following, failing(rows(500)), moved)
         assert destination.cursor(first.pipeline_id, first.step) == "2024-01-01"
         assert destination.cursor(second.pipeline_id, second.step) is None
-        destination.load(target(WriteMode.APPEND), following, rows(1, 2).to_reader(), "2024-02-02")
+        destination.load(target(WriteMode.APPEND), following, rows(1, 2).to_reader(), moved)
         assert destination.cursor(first.pipeline_id, first.step) == "2024-02-02"
+
+    @pytest.mark.parametrize("mode", list(WriteMode))
+    def test_a_range_that_another_run_has_published_is_refused(
+        self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
+    ) -> None:
+        first, plan = run(), target(mode, "id")
+        late, other = (RunKey(first.pipeline_id, uuid4(), first.step) for _ in range(2))
+        receipts = landed(destination, plan, late, [rows(3), rows(3, 3)])
+        destination.load(plan, first, rows(5).to_reader(), CursorMove("2024-02-02"))
+        for before in (None, "2024-01-01"):
+            for attempt in (
+                partial(destination.load, plan, other, rows(9).to_reader(), CursorMove("2024-01-31", before)),
+                partial(destination.commit, plan, late, receipts, CursorMove("2024-03-03", before)),
+            ):
+                with pytest.raises(Retryable) as raised:
+                    attempt()
+                assert raised.value.specific_code == CURSOR_MOVED
+        assert destination.cursor(first.pipeline_id, first.step) == "2024-02-02"
+        assert contents(harness) == rows(5).to_pylist()
+        destination.commit(plan, late, receipts, CursorMove("2024-03-03", "2024-02-02"))
+        assert destination.cursor(first.pipeline_id, first.step) == "2024-03-03"
+
+    def test_of_two_runs_that_publish_one_range_at_once_one_is_refused(self, harness: DestinationHarness) -> None:
+        first, plan, gate = run(), target(WriteMode.APPEND), threading.Barrier(2)
+
+        def publish(number: int) -> str:
+            destination = self.opened(harness)
+            key = RunKey(first.pipeline_id, uuid4(), first.step)
+            receipts = landed(destination, plan, key, [rows(10)])
+            gate.wait(timeout=30)
+            try:
+                destination.commit(plan, key, receipts, CursorMove(f"c{number}"))
+            except Retryable as error:
+                return error.specific_code
+            finally:
+                destination.close()
+            return "published"
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(publish, range(2))) == [CURSOR_MOVED, "published"]
+        assert contents(harness) == rows(10).to_pylist()
 
     def test_discovery_shows_the_table(
         self, harness: DestinationHarness, destination: Destination[StrictModel]

@@ -18,7 +18,7 @@ import pytest
 from models.destinations import WriteMode
 from models.errors import DomainError, Invalid, NotFound, Terminal
 from models.fields import Json, parse
-from runtime.connectors._contract import LoadCounts, ReadRequest, RunKey, Split, Target
+from runtime.connectors._contract import CursorMove, LoadCounts, ReadRequest, RunKey, Split, Target
 from runtime.connectors.csv_files import CsvConfig, CsvDestination, CsvDestinationConfig, CsvSource
 from runtime.connectors.parquet_files import ParquetDestination, ParquetDestinationConfig
 
@@ -247,7 +247,7 @@ def test_an_overwritten_table_can_be_restored(tmp_path: Path) -> None:
 
 def test_a_restored_table_still_knows_what_was_loaded(tmp_path: Path) -> None:
     tables, key = overwrites(tmp_path, [1], BACKUP), run()
-    counts = tables.load(to(WriteMode.OVERWRITE, backup=BACKUP), key, guests(5, 6), "c5")
+    counts = tables.load(to(WriteMode.OVERWRITE, backup=BACKUP), key, guests(5, 6), CursorMove("c5"))
     tables.restore("guests", tables.backups("guests")[0].version)
     assert tables.commit(to(WriteMode.OVERWRITE), key, [], None) == counts
     assert tables.cursor(key.pipeline_id, key.step) == "c5"
