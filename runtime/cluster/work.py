@@ -22,6 +22,7 @@ from runtime.connectors import discoveries
 from runtime.connectors import store as places
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, primary_key_of
 from runtime.connectors.configs import SOURCE, open_inline
+from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.permits import Permits
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
@@ -109,9 +110,9 @@ def _opened(payload: JsonObject, tools: Tools) -> Place:
 async def _open(identity: UUID, is_source: bool, tools: Tools) -> Place:
     async with tools.database.transaction(RUNTIME) as session:
         if is_source:
-            source = await places.open_source(session, tools.sealer, identity)
+            source = await open_source(session, tools.sealer, identity)
             return tools.open(source.kind, source.config, is_source=True)
-        destination = await places.open_destination(session, tools.sealer, identity)
+        destination = await open_destination(session, tools.sealer, identity)
         return tools.open(destination.kind, destination.config, is_source=False)
 
 

@@ -12,8 +12,8 @@ from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer, sealer_of
 from runtime.batches.engine import Engine, EngineLimits
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, Target
+from runtime.connectors.opening import OpenedDestination, OpenedSource, open_destination, open_source
 from runtime.connectors.permits import Permits
-from runtime.connectors.store import OpenedDestination, OpenedSource, open_destination, open_source
 from runtime.database import Database
 from runtime.executions.steps import Worker
 from runtime.pipelines.plan import LoadPlan
@@ -37,7 +37,11 @@ class Background:
 
 
 class StoredConnections:
-    """Opens sources and destinations from their rows; a configuration is read and unsealed once per revision."""
+    """Opens sources and destinations from their rows; a configuration is read and unsealed once per revision.
+
+    What is switched off is refused (`Terminal`, `inactive`); switching it off makes a new revision, so none that is
+    cached hides it from an execution that begins later.
+    """
 
     def __init__(
         self, database: Database, sealer: Sealer, background: Background, permits: Permits | None = None
@@ -79,11 +83,15 @@ class StoredConnections:
 
     async def _read_source(self, source: UUID) -> OpenedSource:
         async with self._database.transaction(RUNTIME) as session:
-            return await open_source(session, self._sealer, source)
+            opened = await open_source(session, self._sealer, source)
+        opened.require_active()
+        return opened
 
     async def _read_destination(self, destination: UUID) -> OpenedDestination:
         async with self._database.transaction(RUNTIME) as session:
-            return await open_destination(session, self._sealer, destination)
+            opened = await open_destination(session, self._sealer, destination)
+        opened.require_active()
+        return opened
 
 
 @lru_cache(maxsize=1)

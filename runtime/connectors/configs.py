@@ -118,3 +118,13 @@ def open_inline(sealer: Sealer, payload: JsonObject) -> tuple[str, str, StrictMo
     content = parse(_Inline, sealer.open(given.sealed, given.inline_id, INLINE))
     parts = Parts(content.connection, content.authentication, content.documents)
     return given.entity, given.kind, whole(plugin_of(given.entity, given.kind), parts)
+
+
+def documents(**found: StrictModel | None) -> Mapping[str, Json]:
+    """The row's documents that say something, as JSON."""
+    return {name: said for name, document in found.items() if (said := dumped(document))}
+
+
+def dumped(document: StrictModel | None) -> JsonObject:
+    """What a document says beyond its defaults."""
+    return {} if document is None else document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from runtime.access.sealing import sealer_of
-from runtime.connectors.store import open_destination
+from runtime.connectors.opening import open_destination
 from runtime.database import Database
 from tests.kit.graphql import Api
 from tests.kit.identities import ANALYST, RUNTIME

@@ -12,7 +12,7 @@ from api.app import create_app
 from runtime.access.principal import Principal
 from runtime.access.sealing import sealer_of
 from runtime.bus import Bus
-from runtime.connectors.store import open_source
+from runtime.connectors.opening import open_source
 from runtime.database import Database
 from runtime.settings import Settings
 from tests.kit.graphql import Api
@@ -193,8 +193,12 @@ async def test_a_source_that_a_pipeline_reads_is_not_archived(api: Api, files: P
     assert "load guests" in error["hint"]
 
 
-async def test_a_test_reaches_the_source_and_keeps_its_health(api: Api, files: Path, working: None) -> None:
+@pytest.mark.parametrize("is_active", [True, False])
+async def test_a_test_reaches_the_source_and_keeps_its_health(
+    api: Api, files: Path, working: None, owner: asyncpg.Connection, is_active: bool
+) -> None:
     source = await created(api, files)
+    await owner.execute("UPDATE data_sources SET is_active = $1", is_active)
     document = "mutation($id: ID!){testSource(id: $id){...on ConnectionCheck{ok message} ...on Error{code message}}}"
     assert (await api.ask(document, {"id": source["id"]}))["ok"] is True
     found = await api.ask('{source(reference: "guests"){healthStatus lastHealthCheck}}')

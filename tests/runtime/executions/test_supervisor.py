@@ -113,6 +113,28 @@ async def test_a_step_that_is_not_critical_may_fail_while_the_rest_goes_on(ready
     assert steps["load"].status == "completed"
 
 
+@pytest.mark.parametrize("noun", ["source", "destination"])
+async def test_what_is_switched_off_is_neither_read_nor_written(ready: Bench, noun: str) -> None:
+    saved, _ = await ready.pipeline(DIAMOND)
+    _, before = await ready.again(saved)
+    assert before.state is ExecutionState.COMPLETED
+
+    async def switch(on: bool) -> None:
+        async with ready.database.transaction(ENGINEER) as session:
+            await session.execute(text(f"UPDATE data_{noun}s SET is_active = :on"), {"on": on})
+
+    await switch(False)
+    _, off = await ready.again(saved)
+    assert off.state is ExecutionState.FAILED
+    assert off.error is not None
+    assert (off.error.error_type, off.error.retry_count) == ("inactive", 0)
+    assert off.error.failed_step == ("read" if noun == "source" else "load")
+    assert "is_active" in (off.error.hint or "")
+    await switch(True)
+    _, again = await ready.again(saved)
+    assert again.state is ExecutionState.COMPLETED
+
+
 async def test_a_disabled_step_passes_its_input_through_and_is_told_as_skipped(ready: Bench) -> None:
     off = pipeline(READ, only("none", "false", is_enabled=False), load("none"))
     execution, ending = await ready.run(off)
