@@ -91,7 +91,7 @@ async def _commit(executor: Executor, request: TaskRequest, parts: Sequence[Ran]
     except DomainError:
         await _abort(executor, request)
         raise
-    return TaskResult(merged([*reports, committed.outcome.report]))
+    return TaskResult(merged(reports, committed.outcome.report))
 
 
 async def _abort(executor: Executor, request: TaskRequest) -> None:

@@ -56,18 +56,24 @@ def commit_report(
         updated=counts.updated,
         deleted=counts.deleted,
         failed=counts.failed,
+        processing_time_ms=usage.elapsed_ms,
+        memory_usage_mb=usage.peak_mb,
+        stats=_load_stats(counts),
     )
     return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, ranges=dict(ranges))
 
 
-def merged(parts: Sequence[TaskReport]) -> TaskReport:
-    """One report for a task that ran in several parts: rows add up, times of parallel parts too, peaks are peaks."""
+def merged(parts: Sequence[TaskReport], commit: TaskReport | None = None) -> TaskReport:
+    """One report for a task that ran in several parts, and for what published them: rows add up, times of parallel
+    parts too, peaks are peaks.
+    """
     steps: dict[str, StepReport] = {}
+    count, parts = len(parts), [*parts, *([commit] if commit else [])]
     for part in parts:
         for step in part.steps:
             steps[step.step] = _together(steps[step.step], step) if step.step in steps else step
     return TaskReport(
-        steps=tuple(steps.values()),
+        steps=tuple(replace(step, stats={**step.stats, "partitions": count}) for step in steps.values()),
         extract_ms=sum(part.extract_ms for part in parts),
         transform_ms=sum(part.transform_ms for part in parts),
         load_ms=sum(part.load_ms for part in parts),
@@ -90,13 +96,15 @@ def _together(one: StepReport, other: StepReport) -> StepReport:
         processing_time_ms=one.processing_time_ms + other.processing_time_ms,
         memory_usage_mb=max(one.memory_usage_mb, other.memory_usage_mb),
         cpu_usage_percent=max(one.cpu_usage_percent, other.cpu_usage_percent),
-        stats={**one.stats, **other.stats, "partitions": _parts(one) + _parts(other)},
+        stats={name: _sum(one.stats.get(name), other.stats.get(name)) for name in {**one.stats, **other.stats}},
     )
 
 
-def _parts(report: StepReport) -> int:
-    parts = report.stats.get("partitions", 1)
-    return parts if isinstance(parts, int) else 1
+def _sum(one: Json, other: Json) -> Json:
+    """Counts add up; of anything else the first that is said."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return other if one is None else one
 
 
 def _step_reports(
@@ -133,13 +141,17 @@ def _step_reports(
 
 def _stats(member: Member, rows_in: int, rows_out: int, counts: LoadCounts) -> dict[str, Json]:
     if member.type == "load":
-        return {
-            "rows_inserted": counts.inserted,
-            "rows_updated": counts.updated,
-            "rows_deleted": counts.deleted,
-            "rows_failed": counts.failed,
-        }
+        return _load_stats(counts)
     stats: dict[str, Json] = {"rows_removed": max(0, rows_in - rows_out), "rows_added": max(0, rows_out - rows_in)}
     if member.set_aside is not None:
         stats["rows_set_aside"] = rows_in - rows_out
     return {"transform": member.transform, **stats} if member.transform else stats
+
+
+def _load_stats(counts: LoadCounts) -> dict[str, Json]:
+    return {
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_deleted": counts.deleted,
+        "rows_failed": counts.failed,
+    }

@@ -150,9 +150,31 @@ async def test_a_partitioned_read_loads_every_row_once_and_publishes_them_togeth
     assert (ending.totals["processed"], ending.totals["inserted"]) == (100, 50)
     assert [row[0] for row in await town.loaded()] == list(range(2, 101, 2))
     async with town.bench.database.transaction(RUNTIME) as session:
-        query = text("SELECT step_name, records_in, records_out FROM step_executions WHERE pipeline_execution_id = :id")
-        steps = {row[0]: tuple(row[1:]) for row in (await session.execute(query, {"id": execution})).all()}
-    assert steps == {"read": (100, 100), "kept": (100, 50), "load": (50, 50)}
+        query = text("SELECT * FROM step_executions WHERE pipeline_execution_id = :id")
+        steps = {row.step_name: row for row in (await session.execute(query, {"id": execution})).all()}
+    assert {name: (row.records_in, row.records_out) for name, row in steps.items()} == {
+        "read": (100, 100),
+        "kept": (100, 50),
+        "load": (50, 50),
+    }
+    assert {name: row.transformation_stats for name, row in steps.items()} == {
+        "read": {"rows_removed": 0, "rows_added": 0, "partitions": 4, "shared_time_with": ["kept", "load"]},
+        "kept": {
+            "transform": "filter",
+            "rows_removed": 50,
+            "rows_added": 0,
+            "partitions": 4,
+            "shared_time_with": ["read", "load"],
+        },
+        "load": {
+            "rows_inserted": 50,
+            "rows_updated": 0,
+            "rows_deleted": 0,
+            "rows_failed": 0,
+            "partitions": 4,
+            "shared_time_with": ["read", "kept"],
+        },
+    }
 
 
 async def test_each_part_of_a_partitioned_read_sets_its_bad_rows_aside(town: Town) -> None:
