@@ -152,12 +152,12 @@ class PipelineExecution(Entity, table=True):
             "idx_pipeline_executions_latest",
             "pipeline_id",
             text("started_at DESC"),
-            postgresql_include=["id", "status", "completed_at", "triggered_by"],
+            postgresql_include=["id", "status", "completed_at", "triggered_by", "dry_run"],
         ),
         Index(
             "idx_pipeline_executions_failed",
             "completed_at",
-            postgresql_include=["pipeline_id", "triggered_by"],
+            postgresql_include=["pipeline_id", "triggered_by", "dry_run"],
             postgresql_where=text("status = 'failed'"),
         ),
         Index(
