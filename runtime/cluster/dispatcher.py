@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 RUNTIME = Principal.runtime()
 TICK_SECONDS = 1.0
 PARTITION_SECONDS = 3600.0
-OTHER_KINDS = (WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW)
+OTHER_KINDS = tuple(kind for kind in WorkKind if kind is not WorkKind.EXECUTION)
 OTHER_SLOTS = 4
 
 

@@ -1,7 +1,8 @@
-"""Does work that is not an execution: checks a connection, discovers schemas, previews a definition."""
+"""Does work that is not an execution: checks a connection, discovers schemas, previews a definition, restores."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -20,7 +21,15 @@ from runtime.batches.types import columns_of
 from runtime.cluster.worker import Background
 from runtime.connectors import discoveries
 from runtime.connectors import store as places
-from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, primary_key_of
+from runtime.connectors._contract import (
+    DESTINATIONS,
+    SOURCES,
+    Destination,
+    Restorable,
+    Source,
+    TableVersion,
+    primary_key_of,
+)
 from runtime.connectors.configs import SOURCE, open_inline
 from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.permits import Permits
@@ -158,6 +167,42 @@ async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, pa.Sche
             await discoveries.record_discovery(session, DataDestination, identity, columns, keys)
 
 
+def _versions(payload: JsonObject, tools: Tools) -> Json:
+    """List the earlier versions that a destination keeps of a table."""
+    with _restorable(payload, tools) as place:
+        found = place.versions(str(payload["table"]))
+    return {"versions": [_kept(version) for version in found]}
+
+
+def _kept(version: TableVersion) -> Json:
+    return {
+        "version": version.version,
+        "rows": version.rows,
+        "replaced_at": version.replaced_at.isoformat(),
+        "replaced_by": str(version.replaced_by),
+        "expires_at": version.expires_at.isoformat(),
+    }
+
+
+def _restore(payload: JsonObject, tools: Tools) -> Json:
+    """Put an earlier version in the place of a table; doing it twice is doing it once."""
+    with _restorable(payload, tools) as place:
+        rows = place.restore(str(payload["table"]), str(payload["version"]))
+    return {"rows": rows}
+
+
+@contextmanager
+def _restorable(payload: JsonObject, tools: Tools) -> Iterator[Restorable]:
+    place = _opened(payload, tools)
+    try:
+        if not isinstance(place, Restorable):
+            hint = "restore what its operator backs up"
+            raise Invalid(f"a {place.kind} destination keeps no earlier versions", hint=hint, path="id")
+        yield place
+    finally:
+        place.close()
+
+
 def _preview(payload: JsonObject, tools: Tools) -> Json:
     """Compile a definition against what is known, and run each step on the first rows of its sources."""
     plan, revisions = tools.background.wait(_compiled(payload, tools))
@@ -184,4 +229,6 @@ _HANDLERS: Mapping[WorkKind, Callable[[JsonObject, Tools], Json]] = {
     WorkKind.CHECK: _check,
     WorkKind.DISCOVER: _discover,
     WorkKind.PREVIEW: _preview,
+    WorkKind.VERSIONS: _versions,
+    WorkKind.RESTORE: _restore,
 }

@@ -9,6 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from models.base import StrictModel
 from models.destinations import DestinationType, WriteMode
-from models.errors import Retryable, Terminal
+from models.errors import NotFound, Retryable, Terminal
 from models.fields import Json
 from models.sources import SourceType
 from runtime.registry import Registry
@@ -226,6 +227,19 @@ class LoadCounts:
     failed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """An earlier version of a table that can be restored: its name, its rows, when it was replaced and by which
+    execution, and until when it is kept.
+    """
+
+    version: str
+    rows: int
+    replaced_at: datetime
+    replaced_by: UUID
+    expires_at: datetime
+
+
 class NoOptions(StrictModel):
     """A load that has nothing to choose."""
 
@@ -300,6 +314,30 @@ class Destination(ABC, Generic[C_co]):
 
     def close(self) -> None:
         """Give back connections; safe to call twice."""
+
+
+class Restorable(ABC):
+    """What a destination is too, where it keeps earlier versions of its tables as `backup_config` says."""
+
+    @abstractmethod
+    def versions(self, table: str) -> list[TableVersion]:
+        """The earlier versions of a table that are kept, newest first."""
+
+    @abstractmethod
+    def restore(self, table: str, version: str) -> int:
+        """Put an earlier version in the place of the table; answers its rows. Raises `NotFound`.
+
+        The ledger and the cursors go on, so that nothing that was loaded before is loaded again.
+        """
+
+
+def no_version(table: str, version: str) -> NotFound:
+    """What `restore` raises for a version that is not there, or not any more."""
+    return NotFound(
+        f"the table {table} has no earlier version {version!r}",
+        hint="list its versions; they are kept where backup_config says so, for its retention",
+        path="version",
+    )
 
 
 SOURCES: Registry[type[Source[StrictModel]]] = Registry("source", "runtime.connectors", "wedsync.sources")

