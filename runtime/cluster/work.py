@@ -32,6 +32,7 @@ from runtime.connectors._contract import (
 )
 from runtime.connectors.configs import SOURCE, open_inline
 from runtime.connectors.opening import open_destination, open_source
+from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
@@ -62,6 +63,7 @@ class Tools:
     background: Background
     sealer: Sealer
     permits: Permits = field(default_factory=Permits)
+    paces: Paces = field(default_factory=Paces)
 
     def open(self, kind: str, config: StrictModel, *, is_source: bool) -> Place:
         """The source or destination of that configuration, allowed what the settings allow."""
@@ -120,7 +122,8 @@ async def _open(identity: UUID, is_source: bool, tools: Tools) -> Place:
     async with tools.database.transaction(RUNTIME) as session:
         if is_source:
             source = await open_source(session, tools.sealer, identity)
-            return tools.open(source.kind, source.config, is_source=True)
+            place = tools.open(source.kind, source.config, is_source=True)
+            return tools.paces.set(place, identity) if isinstance(place, Source) else place
         destination = await open_destination(session, tools.sealer, identity)
         return tools.open(destination.kind, destination.config, is_source=False)
 

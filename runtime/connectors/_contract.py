@@ -20,6 +20,7 @@ from models.destinations import DestinationType, WriteMode
 from models.errors import NotFound, Retryable, Terminal
 from models.fields import Json
 from models.sources import SourceType
+from runtime.connectors._pace import Pace, Unpaced
 from runtime.registry import Registry
 
 PRIMARY_KEY: Final = b"primary_key"
@@ -118,7 +119,11 @@ class Rejections:
 
 
 class Source(ABC, Generic[C_co]):
-    """A place that rows come from, opened with its unsealed configuration; used by one thread, closed after use."""
+    """A place that rows come from, opened with its unsealed configuration; used by one thread, closed after use.
+
+    One that is asked by requests has a field `rate_limit_config` in its `Config`, and sends each request within
+    `self.pace.turn()`; whoever opens a saved source sets the pace that it shares with all who ask it.
+    """
 
     kind: ClassVar[str]
     source_type: ClassVar[SourceType]
@@ -127,6 +132,7 @@ class Source(ABC, Generic[C_co]):
 
     def __init__(self, config: C_co) -> None:
         self.config = config
+        self.pace: Pace = Unpaced()
         self.rejections = Rejections()
 
     @abstractmethod

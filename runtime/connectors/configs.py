@@ -9,6 +9,7 @@ from models.base import StrictModel
 from models.destinations import IndexingConfig
 from models.errors import Invalid
 from models.fields import Envelope, Json, JsonObject, parse
+from models.sources import RateLimitConfig
 from runtime.access.sealing import Sealer
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
 
@@ -16,6 +17,7 @@ Plugin: TypeAlias = type[Source[StrictModel]] | type[Destination[StrictModel]]
 
 CONNECTION: Final = "connection_config"
 AUTHENTICATION: Final = "authentication_config"
+RATE_LIMIT: Final = "rate_limit_config"
 INLINE: Final = "inline"
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
@@ -40,6 +42,13 @@ def refuse_indexes(plugin: Plugin, indexing: IndexingConfig | None) -> None:
     if indexing is not None and indexing.indexes and not (issubclass(plugin, Destination) and plugin.has_indexes):
         path = "indexing_config.indexes"
         raise Invalid(f"a {plugin.kind} destination has no indexes", hint="leave them out", path=path)
+
+
+def refuse_limits(plugin: Plugin, limits: RateLimitConfig | None) -> None:
+    """Raise `Invalid` for limits on requests to a source that is not asked by requests."""
+    if limits is not None and RATE_LIMIT not in plugin.Config.model_fields and (said := dumped(limits)):
+        hint = "leave it out: only sources that are asked by requests, such as `http`, have a pace"
+        raise Invalid(f"a {plugin.kind} source has no {', '.join(said)}", hint=hint, path=RATE_LIMIT)
 
 
 def whole(plugin: Plugin, parts: Parts) -> StrictModel:

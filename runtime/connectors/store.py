@@ -32,6 +32,7 @@ from runtime.connectors.configs import (
     documents,
     plugin_of,
     refuse_indexes,
+    refuse_limits,
     seal,
     whole,
 )
@@ -79,6 +80,7 @@ async def create_source(
 ) -> DataSource:
     """Add a source; raises `Invalid` with the path of the bad key, and `Conflict` for a name that is taken."""
     plugin = plugin_of(SOURCE, kind)
+    refuse_limits(plugin, draft.rate_limit_config)
     identity = uuid4()
     connection, authentication = _seal_source(identity, plugin, sealer, draft)
     row = DataSource(
@@ -114,6 +116,7 @@ async def create_destination(
 async def update_source(session: AsyncSession, sealer: Sealer, source_id: UUID, draft: SourceDraft) -> DataSource:
     """Change a source; raises `NotFound`, and as `create_source` does."""
     row = await _locked(session, DataSource, source_id)
+    refuse_limits(plugin_of(SOURCE, row.kind), draft.rate_limit_config)
     values = _said(draft, _SOURCE_DOCUMENTS)
     if draft.name is not None and draft.name != row.source_name:
         values["source_name"] = await _free_name(session, DataSource, draft.name)

@@ -32,7 +32,7 @@ UPDATE = """
     mutation($id: ID!, $input: UpdateSourceInput!) {
         updateSource(id: $id, input: $input) {
             __typename
-            ... on Source { sourceName isActive rateLimitConfig }
+            ... on Source { sourceName isActive monitoringConfig }
             ... on Error { code message hint path }
         }
     }
@@ -151,12 +151,12 @@ async def test_there_is_no_field_to_read_a_secret_with(api: Api, files: Path, fi
 
 async def test_a_source_is_changed_where_the_change_says_so(api: Api, files: Path) -> None:
     source = await created(api, files)
-    change = {"sourceName": "visitors", "rateLimitConfig": {"requests_per_second": 5.0}}
+    change = {"sourceName": "visitors", "monitoringConfig": {"interval_seconds": 60}}
     changed = await api.ask(UPDATE, {"id": source["id"], "input": change})
     assert changed["__typename"] == "Source", changed
     assert changed["sourceName"] == "visitors"
     assert changed["isActive"] is True
-    assert changed["rateLimitConfig"]["requests_per_second"] == 5.0
+    assert changed["monitoringConfig"]["interval_seconds"] == 60
 
 
 async def test_credentials_are_not_replaced_alone_because_nobody_can_read_the_rest(api: Api, files: Path) -> None:
@@ -204,6 +204,19 @@ async def test_a_test_reaches_the_source_and_keeps_its_health(
     found = await api.ask('{source(reference: "guests"){healthStatus lastHealthCheck}}')
     assert found["healthStatus"] == "HEALTHY"
     assert found["lastHealthCheck"]
+
+
+@pytest.mark.parametrize("limit", ["max_concurrent", "requests_per_second"])
+async def test_a_pace_is_for_sources_that_are_asked_by_requests(api: Api, files: Path, limit: str) -> None:
+    source = await created(api, files)
+    for document, variables in (
+        (CREATE, {"input": given(files, sourceName="more", rateLimitConfig={limit: 2})}),
+        (UPDATE, {"id": source["id"], "input": {"rateLimitConfig": {limit: 2}}}),
+    ):
+        error = await api.ask(document, variables)
+        assert (error["__typename"], error["path"]) == ("InvalidError", "rate_limit_config")
+        assert error["message"] == f"a csv source has no {limit}"
+        assert "http" in error["hint"]
 
 
 async def test_a_test_of_what_is_not_saved_keeps_nothing(
