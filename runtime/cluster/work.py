@@ -30,7 +30,7 @@ from runtime.connectors._contract import (
     TableVersion,
     primary_key_of,
 )
-from runtime.connectors.configs import SOURCE, open_inline
+from runtime.connectors.configs import SOURCE, open_inline, placed
 from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
@@ -96,9 +96,9 @@ def _check(payload: JsonObject, tools: Tools) -> Json:
     place = _opened(payload, tools)
     try:
         health = place.check()
-    except DomainError:
+    except DomainError as error:
         _record_health(payload, tools, HealthStatus.UNHEALTHY)
-        raise
+        raise _at_config(error, place) from None
     finally:
         place.close()
     _record_health(payload, tools, HealthStatus.HEALTHY if health.ok else HealthStatus.DEGRADED)
@@ -108,6 +108,12 @@ def _check(payload: JsonObject, tools: Tools) -> Json:
         "latency_ms": health.latency_ms,
         "version": health.version,
     }
+
+
+def _at_config(error: DomainError, place: Place) -> DomainError:
+    """The error whose path begins at the columns of the row, as those of a creation do."""
+    error.path = None if error.path is None else placed(type(place), error.path)
+    return error
 
 
 def _opened(payload: JsonObject, tools: Tools) -> Place:
@@ -147,6 +153,8 @@ def _discover(payload: JsonObject, tools: Tools) -> Json:
     place = _opened(payload, tools)
     try:
         found = place.discover()
+    except DomainError as error:
+        raise _at_config(error, place) from None
     finally:
         place.close()
     tools.background.wait(_record(payload, tools, found))

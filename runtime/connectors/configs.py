@@ -18,6 +18,7 @@ Plugin: TypeAlias = type[Source[StrictModel]] | type[Destination[StrictModel]]
 CONNECTION: Final = "connection_config"
 AUTHENTICATION: Final = "authentication_config"
 RATE_LIMIT: Final = "rate_limit_config"
+DOCUMENTS: Final = ("schema_config", RATE_LIMIT)
 INLINE: Final = "inline"
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
@@ -83,6 +84,16 @@ def _place(path: str | None, nested: str | None, parts: Parts) -> str:
     if head in parts.connection or (head not in parts.authentication and head not in parts.documents):
         return f"{CONNECTION}.{path}"
     return f"{AUTHENTICATION}.{path}" if head in parts.authentication else path
+
+
+def placed(plugin: Plugin, path: str) -> str:
+    """Where a key of a whole configuration is given, for one that is not known to be given elsewhere."""
+    fields = plugin.Config.model_fields
+    nested = next((name for name in (AUTHENTICATION, "authentication") if name in fields), None)
+    head = path.partition(".")[0].partition("[")[0]
+    if head not in fields or head in DOCUMENTS:
+        return path
+    return _place(path, nested, Parts({head: None}))
 
 
 def seal(sealer: Sealer, row: UUID, parts: Parts) -> tuple[Envelope, Envelope | None]:

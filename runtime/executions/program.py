@@ -20,7 +20,8 @@ from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTa
 class Member:
     """One step of a task. `prefix` is the query of the chain up to and including it, for its sample.
 
-    `set_aside` is the query of the rows that it sets aside, over the task's input too.
+    `set_aside` is the query of the rows that it sets aside, over the task's input too; `path` is where the definition
+    configures it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Member:
     prefix: str | None
     changes_rows: bool
     set_aside: str | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def programs(plan: Plan) -> dict[str, TaskProgram]:
 
 def program_of_step(plan: Plan, step: PlanStep) -> TaskProgram:
     """One extract step as a program of its own, for previews."""
-    member = Member(step.name, step.type.value, step.transform, None, changes_rows=False)
+    member = Member(step.name, step.type.value, step.transform, None, changes_rows=False, path=step.path)
     owners = _cursor_owners(plan, step.name) if step.extract and step.extract.incremental else ()
     return TaskProgram(step.name, (member,), (), step.extract, None, None, None, True, 1, owners)
 
@@ -184,6 +186,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
                 prefix=prefix_sql(plan, task, step.name),
                 changes_rows=step.sql is not None and (step.filters_rows or not step.row_wise) and step.load is None,
                 set_aside=set_aside_sql(plan, task, step.name),
+                path=step.path,
             )
             for step in steps
         ),

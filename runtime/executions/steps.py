@@ -14,6 +14,7 @@ from models.errors import Terminal
 from models.fields import Json
 from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
+from runtime.executions.causes import traced
 from runtime.executions.chains import Chain
 from runtime.executions.cursors import cursor_move, kept_cursors, read_range, read_request
 from runtime.executions.faults import querying_member, sign, signing
@@ -55,18 +56,19 @@ def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker)
 
     `inputs` are re-iterable blocks by input name. A failed or abandoned run leaves the destination as it was.
     """
-    match request.phase:
-        case Phase.SPLIT:
-            with signing(request.program.extract_step):
-                outcome = _split(request, worker)
-            yield outcome
-        case Phase.COMMIT:
-            yield _commit(request, worker)
-        case Phase.ABORT:
-            _abort(request, worker)
-            yield Outcome(TaskReport(()))
-        case Phase.WHOLE | Phase.PARTITION:
-            yield from TaskRun(request, inputs, worker).items()
+    with traced(request.program.extract, request.program.members[0].path):
+        match request.phase:
+            case Phase.SPLIT:
+                with signing(request.program.extract_step):
+                    outcome = _split(request, worker)
+                yield outcome
+            case Phase.COMMIT:
+                yield _commit(request, worker)
+            case Phase.ABORT:
+                _abort(request, worker)
+                yield Outcome(TaskReport(()))
+            case Phase.WHOLE | Phase.PARTITION:
+                yield from TaskRun(request, inputs, worker).items()
 
 
 class TaskRun:

@@ -50,7 +50,7 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
     """Accept an execution of the pipeline's newest version; publish `runtime.bus.WORK` after the commit.
 
     The same idempotency key for the same pipeline gives the execution it gave first. Raises `NotFound`, `Conflict`
-    for a paused, inactive or archived pipeline, and for a key that was used with other parameters.
+    for a paused, inactive or archived pipeline, and for a key that was used for something else.
     """
     identity = as_uuid(submission.pipeline)
     wanted = {"id": identity, "name": str(submission.pipeline)}
@@ -193,9 +193,11 @@ async def request_cancel(session: AsyncSession, execution_id: UUID) -> PipelineE
     """
     execution = await session.get(PipelineExecution, execution_id, with_for_update=True)
     if execution is None:
-        raise NotFound(f"there is no execution {execution_id}", path="execution_id")
+        hint = "see the executions there are"
+        raise NotFound(f"there is no execution {execution_id}", hint=hint, path="execution_id")
     if execution.state.is_terminal:
-        raise Conflict(f"the execution has {execution.state.value} already", code="already_ended")
+        hint = "nothing to do: what has ended cannot be stopped; execute the pipeline again for another run"
+        raise Conflict(f"the execution is {execution.state.value} already", hint=hint, code="already_ended")
     if execution.cancel_requested_at is not None:
         return execution
     now = datetime.now(UTC)

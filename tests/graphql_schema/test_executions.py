@@ -85,7 +85,9 @@ async def test_a_waiting_execution_is_cancelled_at_once(api: Api, bookings: Data
     made = await executed(api, bookings.id)
     gone = await api.ask(CANCEL, {"id": made["executionId"]})
     assert (gone["status"], gone["state"]) == ("CANCELLED", "CANCELLED")
-    assert (await api.ask(CANCEL, {"id": made["id"]}))["code"] == "already_ended"
+    again = await api.ask(CANCEL, {"id": made["id"]})
+    assert (again["code"], again["message"]) == ("already_ended", "the execution is cancelled already")
+    assert "cannot be stopped" in again["hint"]
 
 
 async def test_a_running_execution_is_asked_to_stop(api: Api, database: Database, bookings: DataPipeline) -> None:

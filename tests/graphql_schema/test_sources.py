@@ -1,6 +1,7 @@
 """Sources are added, changed, tested and discovered, and never tell their configuration."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -204,6 +205,17 @@ async def test_a_test_reaches_the_source_and_keeps_its_health(
     found = await api.ask('{source(reference: "guests"){healthStatus lastHealthCheck}}')
     assert found["healthStatus"] == "HEALTHY"
     assert found["lastHealthCheck"]
+
+
+@pytest.mark.parametrize("asked", ["testSource", "discoverSource"])
+async def test_what_is_wrong_with_a_connection_is_placed_as_at_its_creation(
+    api: Api, files: Path, working: None, asked: str
+) -> None:
+    source = await created(api, files)
+    shutil.rmtree(files)
+    error = await api.ask(f"mutation($id: ID!){{{asked}(id: $id){{...on Error{{path hint}}}}}}", {"id": source["id"]})
+    assert error["path"] == "connection_config.root"
+    assert error["hint"]
 
 
 @pytest.mark.parametrize("limit", ["max_concurrent", "requests_per_second"])

@@ -140,6 +140,14 @@ async def test_parameters_are_bound_and_never_pasted(town: Town) -> None:
         assert await connection.fetchval("SELECT count(*) FROM bookings") == 100
 
 
+@pytest.mark.parametrize("count", [1, 4])
+async def test_what_is_wrong_with_a_read_is_placed_in_the_definition(town: Town, count: int) -> None:
+    read = reading(filters={"id": "seven"}, partition={"column": "id", "count": count})
+    _, ending = await town.bench.run(pipeline(read, loading("read")))
+    assert ending.error is not None
+    assert (ending.error.path, ending.error.failed_step) == ("steps[0].config.filters.id", "read")
+
+
 async def test_a_partitioned_read_loads_every_row_once_and_publishes_them_together(town: Town) -> None:
     partitioned = pipeline(
         reading(partition={"column": "id", "count": 4}),
