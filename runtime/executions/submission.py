@@ -93,9 +93,10 @@ async def _with_key(session: Session, submission: Submission, pipeline_id: UUID)
     row = (await session.execute(_WITH_KEY, parameters)).first()
     if row is None:
         return None
-    if row.execution_context.get("parameters", {}) != dict(submission.parameters) or row.dry_run != submission.dry_run:
+    asked = (dict(submission.parameters), submission.dry_run, submission.execution_type.value)
+    if (row.execution_context.get("parameters", {}), row.dry_run, row.execution_type) != asked:
         raise Conflict(
-            "this idempotency key was used with other parameters",
+            "this idempotency key was used with another execution type, other parameters, or for a dry run or none",
             hint="use a new key for a new execution",
             path="idempotency_key",
             code="idempotency_mismatch",

@@ -52,6 +52,8 @@ async def test_the_same_key_gives_the_same_execution(api: Api, bookings: DataPip
     assert first["id"] == again["id"]
     other = await executed(api, bookings.id, idempotencyKey="k", dryRun=True)
     assert (other["__typename"], other["path"]) == ("ConflictError", "idempotency_key")
+    typed = await executed(api, bookings.id, idempotencyKey="k", executionType="RETRY")
+    assert (typed["__typename"], typed["code"]) == ("ConflictError", "idempotency_mismatch")
 
 
 @pytest.mark.parametrize(
