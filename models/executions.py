@@ -80,7 +80,6 @@ class StepStatus(StrEnum):
 class StepState(StrEnum):
     """A step as the runtime knows it."""
 
-    PENDING = "pending"
     RUNNING = "running"
     BACKING_OFF = "backing_off"
     COMPLETED = "completed"

@@ -1,11 +1,12 @@
 """What a supervisor does next, as a pure function of the plan, the tasks' states and the time."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from models.executions import ExecutionState
 from models.pipelines import RetryPolicy
 from runtime.executions.state import (
     BackingOff,
@@ -146,6 +147,12 @@ def _begin(task: PlanTask, states: Mapping[str, TaskState], attempt: int) -> lis
     if all(isinstance(state, Succeeded) for state in inputs.values()):
         return [Start(task.name, attempt)]
     return []
+
+
+def activity(states: Iterable[TaskState]) -> ExecutionState:
+    """What an execution does while it waits: it backs off when no task runs and one will be tried again."""
+    kinds = {type(state) for state in states}
+    return ExecutionState.BACKING_OFF if BackingOff in kinds and Running not in kinds else ExecutionState.RUNNING
 
 
 def upstream(plan: Plan, task: str) -> list[str]:

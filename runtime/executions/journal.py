@@ -78,7 +78,8 @@ class Holding:
 _WRITE = text("""
 WITH execution AS (
     UPDATE pipeline_executions
-    SET last_event_seq = last_event_seq + :count, state = coalesce(CAST(:state AS text), state)
+    SET last_event_seq = last_event_seq + :count,
+        state = CASE WHEN state = 'cancelling' THEN state ELSE coalesce(CAST(:state AS text), state) END
     WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
     RETURNING id, last_event_seq, generation
 ), steps AS (
@@ -162,6 +163,7 @@ class Journal:
         self._log = log
         self._buffer: list[Entry] = []
         self._state: ExecutionState | None = ExecutionState.RUNNING
+        self._told = ExecutionState.RUNNING
         self._closed = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -169,6 +171,12 @@ class Journal:
         """Note what happened; `flush` writes it."""
         self._buffer.extend(entries)
         self._news.set()
+
+    def move(self, state: ExecutionState) -> None:
+        """Note whether the execution runs or backs off; `flush` writes it where it has changed."""
+        if state is not self._told:
+            self._state = self._told = state
+            self._news.set()
 
     def close(self) -> None:
         """Let `wait` end: what is still buffered goes with `finish`."""
@@ -188,7 +196,7 @@ class Journal:
         return not self._closed.is_set()
 
     async def flush(self) -> None:
-        """Write what is buffered, and the first time that the execution runs; raises `Fenced`."""
+        """Write what is buffered, the first time that the execution runs, and what it moved to; raises `Fenced`."""
         entries, self._buffer = self._buffer, []
         state, self._state = self._state, None
         if not entries and state is None:

@@ -17,7 +17,7 @@ from models.pipelines import RetryClass
 from runtime.connectors._contract import CURSOR_MOVED
 from runtime.executions import decide as decisions
 from runtime.executions.crew import Crew
-from runtime.executions.decide import Decision, after_failure, decide, upstream
+from runtime.executions.decide import Decision, activity, after_failure, decide, upstream
 from runtime.executions.endings import ending_of, error_details, without_effects
 from runtime.executions.entries import ENDINGS, disabled_entries, entries_of, failure_of, summary_of
 from runtime.executions.executor import Executor, TaskResult
@@ -87,6 +87,7 @@ class Supervisor:
                 if ending is not None:
                     return await self._finish(*ending, writer)
                 if all(isinstance(decision, decisions.Wake) for decision in due):
+                    self.journal.move(activity(self.states.values()))
                     await self._wait(due, writer)
         finally:
             writer.cancel()

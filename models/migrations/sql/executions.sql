@@ -63,7 +63,7 @@ CREATE TABLE step_executions (
         CONSTRAINT status_is_known CHECK (status IN ('running', 'completed', 'failed', 'skipped')),
     state TEXT NOT NULL DEFAULT 'running'
         CONSTRAINT state_is_known
-        CHECK (state IN ('pending', 'running', 'backing_off', 'completed', 'failed', 'skipped', 'cancelled')),
+        CHECK (state IN ('running', 'backing_off', 'completed', 'failed', 'skipped', 'cancelled')),
     attempt INTEGER NOT NULL DEFAULT 1,
     generation INTEGER NOT NULL DEFAULT 0,
     records_in BIGINT NOT NULL DEFAULT 0,

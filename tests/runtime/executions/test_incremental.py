@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import orjson
 import pytest
 from sqlalchemy import text
 
+from models.destinations import DataDestination
 from models.errors import Retryable
 from models.executions import ExecutionState
 from models.fields import JsonObject
@@ -18,6 +20,7 @@ from runtime.connectors._contract import CURSOR_MOVED, CursorMove
 from runtime.connectors.store import DestinationDraft, SourceDraft
 from runtime.executions.cursors import cursor_document, cursor_move
 from runtime.executions.state import ReadRange
+from runtime.paging import Window
 from tests.kit.database import Postgres
 from tests.kit.definitions import pipeline, step, transform
 from tests.kit.engine import Bench
@@ -138,6 +141,31 @@ async def test_parameters_are_bound_and_never_pasted(town: Town) -> None:
         assert (ending.state, ending.totals["processed"]) == (ExecutionState.COMPLETED, rows)
     async with town.connect("app") as connection:
         assert await connection.fetchval("SELECT count(*) FROM bookings") == 100
+
+
+async def test_an_execution_that_waits_to_try_again_backs_off(town: Town) -> None:
+    async with town.bench.database.transaction(ENGINEER) as session:
+        (place,) = (await places.page(session, DataDestination, Window())).rows
+        reach: JsonObject = {"host": str(town.postgres.server.folder), "user": "postgres", "lock_timeout_seconds": 0.1}
+        draft = DestinationDraft(connection={**reach, "database": town.names["warehouse"]})
+        await places.update_destination(session, town.bench.sealer, place.id, draft)
+    async with town.connect("warehouse") as connection:
+        await connection.execute("CREATE TABLE bookings (id bigint PRIMARY KEY, total numeric, updated_at timestamptz)")
+    policy: JsonObject = {"initial_seconds": 0.5, "max_seconds": 0.5, "max_attempts": 50}
+    saved, _ = await town.bench.pipeline({**pipeline(reading(), loading("read")), "retry_policy": policy})
+    execution = await town.bench.submit(saved)
+
+    async def state(*wanted: str) -> bool:
+        async with town.bench.database.transaction(RUNTIME) as session:
+            found = text("SELECT state FROM pipeline_executions WHERE id = :id")
+            return (await session.execute(found, {"id": execution})).scalar_one() in wanted
+
+    async with town.connect("warehouse") as connection, connection.transaction():
+        await connection.execute("LOCK TABLE bookings IN ACCESS EXCLUSIVE MODE")
+        running = asyncio.create_task(town.bench.supervisor(await town.bench.take()).supervise())
+        for wanted in ("backing_off", "running", "backing_off"):
+            await eventually(partial(state, wanted), because=f"the execution is {wanted}")
+    assert (await running).state is ExecutionState.COMPLETED
 
 
 @pytest.mark.parametrize("count", [1, 4])
