@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from api import welcome
 from api.authentication import Authenticator
 from api.graphql import GraphQLEndpoint
 from api.lifespan import lifespan
@@ -39,6 +40,7 @@ def create_app(settings: Settings, database: Database, bus: Bus, *, clock: Clock
     registry = CollectorRegistry()
     endpoint = GraphQLEndpoint(schema, services, authenticator)
     routes: list[BaseRoute] = [
+        welcome.ROUTE,
         Route(GRAPHQL_PATH, endpoint),
         WebSocketRoute(GRAPHQL_PATH, endpoint),
         *Rest(schema, services, authenticator).routes(),

@@ -1,4 +1,4 @@
-"""Destinations: what is known of them, never their configurations; adding, changing, testing and discovering them."""
+"""Destinations: what is known of them, never their configurations; changing, testing, discovering, restoring."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,8 @@ from graphql_schema.fields import computed, mutation, query
 from graphql_schema.nodes import FINDERS, Node
 from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
-from graphql_schema.scalars import Json, uuid_of
+from graphql_schema.scalars import Json, Long, uuid_of
+from models.base import StrictModel
 from models.destinations import (
     BackupConfig,
     DataDestination,
@@ -83,6 +84,49 @@ class Destination(Node):
     async def datasets(self, info: Info) -> list[Dataset]:
         versions = await info.context.load(versions_by_destination, UUID(self.id))
         return [Dataset.of(version) for version in versions]
+
+
+@permitted(Permission.SIGNED_IN)
+@strawberry.type(description="An earlier version of a table that can be restored.")
+class TableVersion:
+    """What a destination keeps of a table that a load replaced."""
+
+    version: str = strawberry.field(description="Its name, as `restoreDestination` takes it.")
+    rows: Long = strawberry.field(description="How many rows it has.")
+    replaced_at: datetime = strawberry.field(description="When it was replaced.")
+    replaced_by: strawberry.ID = strawberry.field(description="The execution that replaced it.")
+    expires_at: datetime = strawberry.field(description="Until when it is kept, unless newer ones take its place.")
+
+
+@permitted(Permission.SIGNED_IN)
+@strawberry.type(description="A table whose earlier version is in its place again.")
+class RestoredTable:
+    """What a restore did."""
+
+    destination: Destination = strawberry.field(description="Where the table is.")
+    table: str = strawberry.field(description="The table.")
+    version: str = strawberry.field(description="The version that it has again.")
+    rows: Long = strawberry.field(description="How many rows it has now.")
+
+
+class _Kept(StrictModel):
+    version: str
+    rows: int
+    replaced_at: datetime
+    replaced_by: UUID
+    expires_at: datetime
+
+
+class _Versions(StrictModel):
+    """What a `versions` work item results in."""
+
+    versions: tuple[_Kept, ...]
+
+
+class _Restored(StrictModel):
+    """What a `restore` work item results in."""
+
+    rows: int
 
 
 async def destinations_by_id(session: AsyncSession, ids: list[UUID]) -> list[DataDestination | None]:
@@ -167,6 +211,21 @@ class DestinationQueries:
         async with info.context.reading() as session:
             return Destination.of(await store.find(session, DataDestination, reference))
 
+    @query(Permission.ENGINEERS, "The earlier versions that a destination keeps of a table, the newest first.")
+    async def destination_versions(self, info: Info, id: strawberry.ID, table: str) -> list[TableVersion]:
+        payload = place_payload(DESTINATION, (await _existing(info, id)).id)
+        found = parse(_Versions, await done(info.context, WorkKind.VERSIONS, {**payload, "table": table}))
+        return [
+            TableVersion(
+                version=kept.version,
+                rows=Long(kept.rows),
+                replaced_at=kept.replaced_at,
+                replaced_by=strawberry.ID(str(kept.replaced_by)),
+                expires_at=kept.expires_at,
+            )
+            for kept in found.versions
+        ]
+
 
 @strawberry.type
 class DestinationMutations:
@@ -204,19 +263,27 @@ class DestinationMutations:
 
     @mutation(Permission.ENGINEERS, "Have the runtime reach a destination, and keep how it went as its health.")
     async def test_destination(self, info: Info, id: strawberry.ID) -> ConnectionCheck:
-        payload = place_payload(DESTINATION, await _existing(info, id))
+        payload = place_payload(DESTINATION, (await _existing(info, id)).id)
         info.context.note("test", DESTINATION, id)
         return await check(info.context, payload)
 
     @mutation(Permission.ENGINEERS, "Have the runtime look which tables a destination has; answers it with them.")
     async def discover_destination(self, info: Info, id: strawberry.ID) -> Destination:
-        identity = await _existing(info, id)
+        identity = (await _existing(info, id)).id
         info.context.note("discover", DESTINATION, identity)
         await done(info.context, WorkKind.DISCOVER, place_payload(DESTINATION, identity))
         async with info.context.reading() as session:
             return Destination.of(await store.find(session, DataDestination, identity))
 
+    @mutation(Permission.ENGINEERS, "Put an earlier version in the place of a table. What was loaded stays known.")
+    async def restore_destination(self, info: Info, id: strawberry.ID, table: str, version: str) -> RestoredTable:
+        row = await _existing(info, id)
+        payload = {**place_payload(DESTINATION, row.id), "table": table, "version": version}
+        info.context.note("restore", DESTINATION, row.id, name=row.destination_name, table=table, version=version)
+        found = parse(_Restored, await done(info.context, WorkKind.RESTORE, payload))
+        return RestoredTable(destination=Destination.of(row), table=table, version=version, rows=Long(found.rows))
 
-async def _existing(info: Info, id: strawberry.ID) -> UUID:
+
+async def _existing(info: Info, id: strawberry.ID) -> DataDestination:
     async with info.context.reading() as session:
-        return (await store.find(session, DataDestination, uuid_of(id))).id
+        return await store.find(session, DataDestination, uuid_of(id))

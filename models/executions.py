@@ -80,7 +80,6 @@ class StepStatus(StrEnum):
 class StepState(StrEnum):
     """A step as the runtime knows it."""
 
-    PENDING = "pending"
     RUNNING = "running"
     BACKING_OFF = "backing_off"
     COMPLETED = "completed"
@@ -152,12 +151,12 @@ class PipelineExecution(Entity, table=True):
             "idx_pipeline_executions_latest",
             "pipeline_id",
             text("started_at DESC"),
-            postgresql_include=["id", "status", "completed_at", "triggered_by"],
+            postgresql_include=["id", "status", "completed_at", "triggered_by", "dry_run"],
         ),
         Index(
             "idx_pipeline_executions_failed",
             "completed_at",
-            postgresql_include=["pipeline_id", "triggered_by"],
+            postgresql_include=["pipeline_id", "triggered_by", "dry_run"],
             postgresql_where=text("status = 'failed'"),
         ),
         Index(

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="How long a request waits for the runtime's answer"
     )
     event_retention_days: int = Field(default=30, ge=1, description="How long the events of executions are kept")
+    log_retention_days: int = Field(default=30, ge=1, description="How long the logs of executions are kept")
+    work_retention_days: int = Field(
+        default=7, ge=1, description="How long work that has ended is kept, with its result, such as a preview's rows"
+    )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
     )

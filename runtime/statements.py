@@ -156,7 +156,14 @@ class Connections:
 
 
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-_LOSSES: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+# asyncpg raises an internal error where it has yet to notice that the server dropped an idle connection.
+_LOSSES: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
 
 
 @contextmanager
@@ -164,8 +171,9 @@ def _translating(connection: asyncpg.Connection | None, translated: Translator) 
     try:
         yield
     except _FAILURES as error:
-        # asyncpg says only `connection is closed` of one that the server dropped.
-        is_lost = isinstance(error, asyncpg.InterfaceError) and (connection is None or connection.is_closed())
+        # asyncpg says only `connection is closed` of one that the server dropped, or breaks before it has noticed.
+        is_closed = isinstance(error, asyncpg.InterfaceError) and (connection is None or connection.is_closed())
+        is_lost = is_closed or isinstance(error, asyncpg.InternalClientError)
         known = translated(ConnectionError(str(error)) if is_lost else error)
         if known is None:
             raise

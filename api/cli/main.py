@@ -33,6 +33,7 @@ ENTRIES = (
     Entry("export", "files", "export", "Print pipelines as YAML.", PIPELINES),
     Entry("validate", "files", "validate", "Check YAML files without a server.", PIPELINES),
     Entry("plan", "files", "plan", "Print the plan of a pipeline, or of the pipelines of a YAML file.", PIPELINES),
+    Entry("restore", "restoring", "restore", "Bring an earlier version of a table back, or list them.", PIPELINES),
     Entry("schema", "server", "schema", "Print the GraphQL schema.", PIPELINES),
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),

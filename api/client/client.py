@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backups import Backups
 from api.client.transport import Transport
 from api.client.values import (
     Event,
@@ -80,6 +81,11 @@ class Client:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+    @property
+    def backups(self) -> Backups:
+        """The earlier versions of the tables of destinations."""
+        return Backups(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

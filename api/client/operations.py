@@ -85,6 +85,18 @@ mutation ($input: CreateDestinationInput!) {{
   createDestination(input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}
 }}
 """
+VERSIONS: Final = """
+query ($id: ID!, $table: String!) {
+  destinationVersions(id: $id, table: $table) { version rows replacedAt replacedBy expiresAt }
+}
+"""
+RESTORE: Final = f"""
+mutation ($id: ID!, $table: String!, $version: String!) {{
+  restoreDestination(id: $id, table: $table, version: $version) {{
+    __typename ... on RestoredTable {{ table version rows }} {FAILURE}
+  }}
+}}
+"""
 UPDATE_DESTINATION: Final = f"""
 mutation ($id: ID!, $input: UpdateDestinationInput!) {{
   updateDestination(id: $id, input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}

@@ -98,6 +98,7 @@ class PreviewStep:
     records_out: Long = strawberry.field(description="Rows that came out.")
     error: str | None = strawberry.field(description="What went wrong in it.")
     hint: str | None = strawberry.field(description="What to do about it, where known.")
+    path: str | None = strawberry.field(description="Where in the definition its cause is, where known.")
 
 
 @permitted(Permission.SIGNED_IN)
@@ -125,6 +126,7 @@ class _Failure(StrictModel):
     message: str
     code: str | None = None
     hint: str | None = None
+    path: str | None = None
 
 
 class _Column(StrictModel):
@@ -157,6 +159,7 @@ class _Step(StrictModel):
             records_out=Long(self.records_out),
             error=self.error.message if self.error else None,
             hint=self.error.hint if self.error else None,
+            path=self.error.path if self.error else None,
         )
 
 

@@ -236,7 +236,7 @@ class Pipeline(Node):
         async with info.context.reading() as session:
             return await listing.total_versions(session, self.row.id)
 
-    @computed("The execution that was accepted last.", shown=Execution | None)
+    @computed("The execution that was accepted last, dry runs aside.", shown=Execution | None)
     def last_execution(self, info: Info) -> Execution | Awaitable[Execution | None] | None:
         return self._recently(info, lambda recent: None if recent.last is None else Execution.of(recent.last))
 
@@ -280,7 +280,7 @@ class Pipeline(Node):
 
         return connection(found, Execution.of, count)
 
-    @computed("How all of its executions did.")
+    @computed("How all of its executions did, dry runs aside.")
     async def execution_stats(self, info: Info) -> ExecutionStats:
         found = await info.context.load(executions.stats, self.row.id)
         return ExecutionStats(

@@ -47,6 +47,6 @@ async def record(session: Session, principal: Principal, *deeds: Deed) -> None:
             "action": deed.action,
             "entity_type": deed.entity_type,
             "entity_id": None if deed.entity_id is None else str(deed.entity_id),
-            "detail": orjson.dumps(mask_row(deed.detail), default=str).decode(),
+            "detail": orjson.dumps(mask_row(deed.detail, deed.entity_type), default=str).decode(),
         }
         await session.execute(_INSERT, entry)

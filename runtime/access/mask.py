@@ -1,4 +1,9 @@
-"""Hides personal data and secrets in samples, logs and messages, keeping enough shape to work with."""
+"""Hides personal data and secrets in samples, logs and messages, keeping enough shape to work with.
+
+A column is judged by its name, a text by its patterns. `name` alone may be a guest's, a contact's, or a vendor's who
+trades under their own, so it is hidden, wherever nothing says whose it is. It is shown where it cannot be a person's:
+in a column such as `venue_name`, and in a document under a key such as `venue` or `package`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -15,9 +20,17 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL_KEY = re.compile(
-    r"(^|_)(first|last|full|maiden|guest|customer|contact|sur|user|bride|groom|partner)_?name(_|$)|^surname$"
+    r"(^|_)(first|last|full|maiden|middle|nick|sur|user|guest|customer|client|contact|bride|groom|couple|partner|spouse"
+    r"|person|attendee|invitee|witness|host|owner|planner|organi[sz]er|recipient|sender|employee|staff|author|artist)s?"
+    r"_?names?(_|$)|^surname$"
     r"|(^|_)(street|address(_line)?|address_?\d|postal_address|home_address)(_|$)|(^|_)(birth|dob|birthday)"
     r"|(^|_)(ssn|passport|tax_id|national_id|iban|card_number|account_number)(_|$)",
+    re.IGNORECASE,
+)
+_BARE_NAME = re.compile(r"(display_?|preferred_?)?names?|couple", re.IGNORECASE)
+_THING = re.compile(
+    r"(venue|hall|room|city|country|region|currency|category|package|menu|dish|service|product|season|tag|pipeline|source"
+    r"|destination|execution|step|table|column|dataset|schema|file|rule|report|alert|schedule|stream)s?",
     re.IGNORECASE,
 )
 _MAIL_KEY = re.compile(r"e?_?mail", re.IGNORECASE)
@@ -78,28 +91,33 @@ def mask_text(text: str) -> str:
     return _PHONE.sub(lambda match: mask_digits(match[0]), text)
 
 
-def mask_value(name: str, value: Json) -> Json:
-    """One value under its column or key name; numbers and booleans of harmless names stay as they are."""
+def mask_value(name: str, value: Json, of: str = "") -> Json:
+    """One value under its column or key name; numbers and booleans of harmless names stay as they are.
+
+    `of` is the key that the document is under, or what else it is about.
+    """
     if value is None:
         return None
     if _SECRET_KEY.search(name):
         return HIDDEN
     if isinstance(value, dict):
-        return mask_row(value)
+        return mask_row(value, name)
     if isinstance(value, list):
-        return [mask_value(name, item) for item in value]
+        return [mask_value(name, item, of) for item in value]
     if _PERSONAL_KEY.search(name) or (_PHONE_KEY.search(name) and not isinstance(value, bool)):
         return mask_digits(str(value)) if _PHONE_KEY.search(name) else mask_word(str(value))
     if not isinstance(value, str):
         return value
+    if _BARE_NAME.fullmatch(name) and not _THING.fullmatch(of):
+        return mask_word(value)
     if _MAIL_KEY.search(name) and "@" in value:
         return mask_mail(value)
     return mask_text(value)
 
 
-def mask_row(row: Mapping[str, Json]) -> JsonObject:
-    """A row or document with every value masked by its name and by its pattern, to any depth."""
-    return {name: mask_value(name, value) for name, value in row.items()}
+def mask_row(row: Mapping[str, Json], of: str = "") -> JsonObject:
+    """A row or document with every value masked by its name and by its pattern, to any depth; `of` says whose it is."""
+    return {name: mask_value(name, value, of) for name, value in row.items()}
 
 
 def _is_card(text: str) -> bool:

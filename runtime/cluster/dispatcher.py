@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
 from runtime.database import Database, Session
+from runtime.executions.logs import prune_logs
 from runtime.executions.retention import keep_partitions
 from runtime.queue import leases
 from runtime.queue import store as queue
@@ -24,8 +26,10 @@ log = logging.getLogger(__name__)
 
 RUNTIME = Principal.runtime()
 TICK_SECONDS = 1.0
-PARTITION_SECONDS = 3600.0
-OTHER_KINDS = (WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW)
+RETENTION_SECONDS = 3600.0
+PRUNED_WORK = 1_000
+PRUNED_LOGS = 1_000
+OTHER_KINDS = tuple(kind for kind in WorkKind if kind is not WorkKind.EXECUTION)
 OTHER_SLOTS = 4
 
 
@@ -70,12 +74,14 @@ class Dispatcher:
         self._workers = workers
         self._clock = clock
         self._next_housekeeping = clock()
-        self._next_partitions = clock()
+        self._next_retention = clock()
+        self._next_pruning = clock()
         self._news = asyncio.Event()
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
         self._tasks: dict[asyncio.Task[None], Claim] = {}
+        self._pruning: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Dispatch until `close`; a database that is away is waited for."""
@@ -96,10 +102,10 @@ class Dispatcher:
                 self._news.clear()
         finally:
             held = list(self._tasks.values())
-            listener.cancel()
-            for task in list(self._tasks):
+            ending = [*self._tasks, listener, *filter(None, [self._pruning])]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*self._tasks, listener, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
             await self._release(held, leaving=True)
             self._ended.set()
 
@@ -137,9 +143,13 @@ class Dispatcher:
         await queue.release_lapsed(session)
         waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
-        if self._clock() >= self._next_partitions:
+        if self._clock() >= self._next_pruning:
+            pruned = await queue.prune(session, self._settings.work_retention_days, PRUNED_WORK)
+            self._next_pruning = self._clock() + (TICK_SECONDS if pruned == PRUNED_WORK else RETENTION_SECONDS)
+        if self._clock() >= self._next_retention:
             await keep_partitions(session, self._settings.event_retention_days)
-            self._next_partitions = self._clock() + PARTITION_SECONDS
+            self._pruning = asyncio.create_task(_prune_logs(self._settings))
+            self._next_retention = self._clock() + RETENTION_SECONDS
 
     async def _claim(self, session: Session, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
         if limit <= 0:
@@ -194,3 +204,14 @@ class Dispatcher:
     async def _listen(self) -> None:
         async for _ in self._bus.wakeups(WORK, every=TICK_SECONDS):
             self._news.set()
+
+
+async def _prune_logs(settings: Settings) -> None:
+    """Remove logs whose retention is over, some at a time."""
+    pruned, days = PRUNED_LOGS, settings.log_retention_days
+    while pruned == PRUNED_LOGS:
+        try:
+            pruned = await asyncio.to_thread(prune_logs, settings.artifacts, days, PRUNED_LOGS, datetime.now(UTC))
+        except OSError as error:
+            log.warning("old logs stay: %s", error)
+            return

@@ -16,6 +16,7 @@ from runtime.cluster.work import Tools, perform
 from runtime.cluster.worker import (
     process_background,
     process_database,
+    process_paces,
     process_sealer,
     process_settings,
     process_worker,
@@ -121,7 +122,8 @@ def _supervisor(name: str) -> Any:
 def run_work(claim: Claim) -> None:
     """Do one item of other work and record how it ended."""
     permits = Permits.of(process_settings())
-    perform(claim, Tools(process_worker(), process_database(), process_background(), process_sealer(), permits))
+    process = (process_worker(), process_database(), process_background(), process_sealer())
+    perform(claim, Tools(*process, permits, process_paces()))
 
 
 @ray.remote(num_cpus=1, max_retries=0)

@@ -1,7 +1,8 @@
-"""Does work that is not an execution: checks a connection, discovers schemas, previews a definition."""
+"""Does work that is not an execution: checks a connection, discovers schemas, previews a definition, restores."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -20,8 +21,18 @@ from runtime.batches.types import columns_of
 from runtime.cluster.worker import Background
 from runtime.connectors import discoveries
 from runtime.connectors import store as places
-from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, primary_key_of
-from runtime.connectors.configs import SOURCE, open_inline
+from runtime.connectors._contract import (
+    DESTINATIONS,
+    SOURCES,
+    Destination,
+    Restorable,
+    Source,
+    TableVersion,
+    primary_key_of,
+)
+from runtime.connectors.configs import SOURCE, open_inline, placed
+from runtime.connectors.opening import open_destination, open_source
+from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
 from runtime.database import Database
 from runtime.executions.assignments import revisions_of
@@ -52,6 +63,7 @@ class Tools:
     background: Background
     sealer: Sealer
     permits: Permits = field(default_factory=Permits)
+    paces: Paces = field(default_factory=Paces)
 
     def open(self, kind: str, config: StrictModel, *, is_source: bool) -> Place:
         """The source or destination of that configuration, allowed what the settings allow."""
@@ -84,9 +96,9 @@ def _check(payload: JsonObject, tools: Tools) -> Json:
     place = _opened(payload, tools)
     try:
         health = place.check()
-    except DomainError:
+    except DomainError as error:
         _record_health(payload, tools, HealthStatus.UNHEALTHY)
-        raise
+        raise _at_config(error, place) from None
     finally:
         place.close()
     _record_health(payload, tools, HealthStatus.HEALTHY if health.ok else HealthStatus.DEGRADED)
@@ -96,6 +108,12 @@ def _check(payload: JsonObject, tools: Tools) -> Json:
         "latency_ms": health.latency_ms,
         "version": health.version,
     }
+
+
+def _at_config(error: DomainError, place: Place) -> DomainError:
+    """The error whose path begins at the columns of the row, as those of a creation do."""
+    error.path = None if error.path is None else placed(type(place), error.path)
+    return error
 
 
 def _opened(payload: JsonObject, tools: Tools) -> Place:
@@ -109,9 +127,10 @@ def _opened(payload: JsonObject, tools: Tools) -> Place:
 async def _open(identity: UUID, is_source: bool, tools: Tools) -> Place:
     async with tools.database.transaction(RUNTIME) as session:
         if is_source:
-            source = await places.open_source(session, tools.sealer, identity)
-            return tools.open(source.kind, source.config, is_source=True)
-        destination = await places.open_destination(session, tools.sealer, identity)
+            source = await open_source(session, tools.sealer, identity)
+            place = tools.open(source.kind, source.config, is_source=True)
+            return tools.paces.set(place, identity) if isinstance(place, Source) else place
+        destination = await open_destination(session, tools.sealer, identity)
         return tools.open(destination.kind, destination.config, is_source=False)
 
 
@@ -134,6 +153,8 @@ def _discover(payload: JsonObject, tools: Tools) -> Json:
     place = _opened(payload, tools)
     try:
         found = place.discover()
+    except DomainError as error:
+        raise _at_config(error, place) from None
     finally:
         place.close()
     tools.background.wait(_record(payload, tools, found))
@@ -155,6 +176,42 @@ async def _record(payload: JsonObject, tools: Tools, found: Mapping[str, pa.Sche
             await discoveries.record_discovery(session, DataSource, identity, columns, keys)
         else:
             await discoveries.record_discovery(session, DataDestination, identity, columns, keys)
+
+
+def _versions(payload: JsonObject, tools: Tools) -> Json:
+    """List the earlier versions that a destination keeps of a table."""
+    with _restorable(payload, tools) as place:
+        found = place.versions(str(payload["table"]))
+    return {"versions": [_kept(version) for version in found]}
+
+
+def _kept(version: TableVersion) -> Json:
+    return {
+        "version": version.version,
+        "rows": version.rows,
+        "replaced_at": version.replaced_at.isoformat(),
+        "replaced_by": str(version.replaced_by),
+        "expires_at": version.expires_at.isoformat(),
+    }
+
+
+def _restore(payload: JsonObject, tools: Tools) -> Json:
+    """Put an earlier version in the place of a table; doing it twice is doing it once."""
+    with _restorable(payload, tools) as place:
+        rows = place.restore(str(payload["table"]), str(payload["version"]))
+    return {"rows": rows}
+
+
+@contextmanager
+def _restorable(payload: JsonObject, tools: Tools) -> Iterator[Restorable]:
+    place = _opened(payload, tools)
+    try:
+        if not isinstance(place, Restorable):
+            hint = "restore what its operator backs up"
+            raise Invalid(f"a {place.kind} destination keeps no earlier versions", hint=hint, path="id")
+        yield place
+    finally:
+        place.close()
 
 
 def _preview(payload: JsonObject, tools: Tools) -> Json:
@@ -183,4 +240,6 @@ _HANDLERS: Mapping[WorkKind, Callable[[JsonObject, Tools], Json]] = {
     WorkKind.CHECK: _check,
     WorkKind.DISCOVER: _discover,
     WorkKind.PREVIEW: _preview,
+    WorkKind.VERSIONS: _versions,
+    WorkKind.RESTORE: _restore,
 }

@@ -13,8 +13,9 @@ from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer, sealer_of
 from runtime.batches.engine import Engine, EngineLimits
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, Target
+from runtime.connectors.opening import OpenedDestination, OpenedSource, open_destination, open_source
+from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
-from runtime.connectors.store import OpenedDestination, OpenedSource, open_destination, open_source
 from runtime.database import Database
 from runtime.executions.steps import Worker
 from runtime.pipelines.plan import LoadPlan
@@ -38,15 +39,25 @@ class Background:
 
 
 class StoredConnections:
-    """Opens sources and destinations from their rows; a configuration is read and unsealed once per revision."""
+    """Opens sources and destinations from their rows; a configuration is read and unsealed once per revision.
+
+    What is switched off is refused (`Terminal`, `inactive`); switching it off makes a new revision, so none that is
+    cached hides it from an execution that begins later.
+    """
 
     def __init__(
-        self, database: Database, sealer: Sealer, background: Background, permits: Permits | None = None
+        self,
+        database: Database,
+        sealer: Sealer,
+        background: Background,
+        permits: Permits | None = None,
+        paces: Paces | None = None,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._background = background
         self._permits = permits or Permits()
+        self._paces = paces or Paces()
         self._sources: dict[UUID, tuple[str, OpenedSource]] = {}
         self._destinations: dict[UUID, tuple[str, OpenedDestination]] = {}
 
@@ -57,7 +68,7 @@ class StoredConnections:
             cached = (revision, self._background.wait(self._read_source(source)))
             self._sources[source] = cached
         opened = cached[1]
-        return SOURCES.get(opened.kind)(self._permits.applied(opened.config))
+        return self._paces.set(SOURCES.get(opened.kind)(self._permits.applied(opened.config)), source)
 
     def destination(self, destination: UUID, revision: str, load: LoadPlan) -> tuple[Destination[StrictModel], Target]:
         """The destination, opened, and where and how the load writes there; the caller closes it."""
@@ -80,11 +91,15 @@ class StoredConnections:
 
     async def _read_source(self, source: UUID) -> OpenedSource:
         async with self._database.transaction(RUNTIME) as session:
-            return await open_source(session, self._sealer, source)
+            opened = await open_source(session, self._sealer, source)
+        opened.require_active()
+        return opened
 
     async def _read_destination(self, destination: UUID) -> OpenedDestination:
         async with self._database.transaction(RUNTIME) as session:
-            return await open_destination(session, self._sealer, destination)
+            opened = await open_destination(session, self._sealer, destination)
+        opened.require_active()
+        return opened
 
 
 @lru_cache(maxsize=1)
@@ -112,6 +127,12 @@ def process_sealer() -> Sealer:
 
 
 @lru_cache(maxsize=1)
+def process_paces() -> Paces:
+    """The paces that this process keeps to with all others."""
+    return Paces(process_settings().redis_url)
+
+
+@lru_cache(maxsize=1)
 def process_worker() -> Worker:
     """This process's engine and connections, made by its first task."""
     settings = process_settings()
@@ -120,8 +141,8 @@ def process_worker() -> Worker:
         memory_mb=settings.engine_memory_mb,
         spill_folder=settings.home.resolve() / "spill",
     )
-    permits = Permits.of(settings)
-    connections = StoredConnections(process_database(), process_sealer(), process_background(), permits)
+    database, sealer, background = process_database(), process_sealer(), process_background()
+    connections = StoredConnections(database, sealer, background, Permits.of(settings), process_paces())
     worker = Worker(connections, Engine(limits))
     collector.settle()
     return worker

@@ -9,6 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -16,13 +17,17 @@ import pyarrow as pa
 
 from models.base import StrictModel
 from models.destinations import DestinationType, WriteMode
-from models.errors import Terminal
+from models.errors import NotFound, Retryable, Terminal
 from models.fields import Json
 from models.sources import SourceType
+from runtime.connectors._pace import Pace, Unpaced
 from runtime.registry import Registry
 
 PRIMARY_KEY: Final = b"primary_key"
 """The key of a discovered schema's metadata under which a connector tells a table's key columns, as a JSON list."""
+
+CURSOR_MOVED: Final = "cursor_moved"
+"""The code of the error that says so: the range was loaded by somebody else, and has to be read anew."""
 
 C_co = TypeVar("C_co", bound=StrictModel, covariant=True)
 
@@ -114,7 +119,11 @@ class Rejections:
 
 
 class Source(ABC, Generic[C_co]):
-    """A place that rows come from, opened with its unsealed configuration; used by one thread, closed after use."""
+    """A place that rows come from, opened with its unsealed configuration; used by one thread, closed after use.
+
+    One that is asked by requests has a field `rate_limit_config` in its `Config`, and sends each request within
+    `self.pace.turn()`; whoever opens a saved source sets the pace that it shares with all who ask it.
+    """
 
     kind: ClassVar[str]
     source_type: ClassVar[SourceType]
@@ -123,6 +132,7 @@ class Source(ABC, Generic[C_co]):
 
     def __init__(self, config: C_co) -> None:
         self.config = config
+        self.pace: Pace = Unpaced()
         self.rejections = Rejections()
 
     @abstractmethod
@@ -195,6 +205,25 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class CursorMove:
+    """How a load moves the cursor that its destination keeps: to `after`, from the text that was kept when the read
+    began (None where there was none). Both texts are opaque to the destination.
+    """
+
+    after: str
+    before: str | None = None
+
+
+def cursor_moved(step: str) -> Retryable:
+    """What a commit raises when the kept cursor is no longer the one that its read began at."""
+    return Retryable(
+        f"another execution published rows for step {step} since this one began to read",
+        hint="the step reads again from where that one ended; let executions overlap less if this is frequent",
+        code=CURSOR_MOVED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LoadCounts:
     """True counts of rows, as the destination reports them."""
 
@@ -202,6 +231,19 @@ class LoadCounts:
     updated: int = 0
     deleted: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """An earlier version of a table that can be restored: its name, its rows, when it was replaced and by which
+    execution, and until when it is kept.
+    """
+
+    version: str
+    rows: int
+    replaced_at: datetime
+    replaced_by: UUID
+    expires_at: datetime
 
 
 class NoOptions(StrictModel):
@@ -251,14 +293,18 @@ class Destination(ABC, Generic[C_co]):
         """Land one partition in staging."""
 
     @abstractmethod
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
-        """Publish all partitions, the ledger rows and the cursor in one transaction."""
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
+        """Publish all partitions, the ledger rows and the cursor in one transaction.
+
+        Raises `cursor_moved` and publishes nothing when the kept cursor is not `cursor.before`, compared under a lock
+        that is held until the transaction ends; so executions that overlap never load the same range twice.
+        """
 
     @abstractmethod
     def abort(self, target: Target, run: RunKey) -> None:
         """Remove what this run left in staging; the target stays as it was before."""
 
-    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
+    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
         """Prepare, write and commit one stream; leaves nothing behind when it fails."""
         self.prepare(target, rows.schema, run)
         try:
@@ -274,6 +320,30 @@ class Destination(ABC, Generic[C_co]):
 
     def close(self) -> None:
         """Give back connections; safe to call twice."""
+
+
+class Restorable(ABC):
+    """What a destination is too, where it keeps earlier versions of its tables as `backup_config` says."""
+
+    @abstractmethod
+    def versions(self, table: str) -> list[TableVersion]:
+        """The earlier versions of a table that are kept, newest first."""
+
+    @abstractmethod
+    def restore(self, table: str, version: str) -> int:
+        """Put an earlier version in the place of the table; answers its rows. Raises `NotFound`.
+
+        The ledger and the cursors go on, so that nothing that was loaded before is loaded again.
+        """
+
+
+def no_version(table: str, version: str) -> NotFound:
+    """What `restore` raises for a version that is not there, or not any more."""
+    return NotFound(
+        f"the table {table} has no earlier version {version!r}",
+        hint="list its versions; they are kept where backup_config says so, for its retention",
+        path="version",
+    )
 
 
 SOURCES: Registry[type[Source[StrictModel]]] = Registry("source", "runtime.connectors", "wedsync.sources")

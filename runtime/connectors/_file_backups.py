@@ -2,51 +2,42 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from models.base import StrictModel
 from models.destinations import BackupConfig
-from models.errors import NotFound
 from models.fields import Json, parse
+from runtime.connectors._contract import RunKey, TableVersion, no_version
 from runtime.connectors._json_values import exact_loads
 from runtime.connectors._manifest import Manifest
 from runtime.connectors._table_folder import BACKUP, TableFolder, Version, write_durably
 
 
 class Retention(StrictModel):
-    """When a version was replaced, and until when it is kept."""
+    """When and by which execution a version was replaced, and until when it is kept."""
 
     replaced_at: datetime
+    replaced_by: UUID
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A kept version of a table: its number, its rows, when it was replaced and until when it is kept."""
-
-    version: int
-    rows: int
-    replaced_at: datetime
-    expires_at: datetime
-
-    @classmethod
-    def of(cls, version: Version) -> "Backup | None":
-        """The backup that a version is; None where it is none."""
-        path = version.folder / BACKUP
-        if not path.is_file():
-            return None
-        retention = parse(Retention, exact_loads(path.read_bytes()), BACKUP)
-        manifest = version.manifest
-        return cls(manifest.version, manifest.rows, retention.replaced_at, retention.expires_at)
+def backup_of(version: Version) -> TableVersion | None:
+    """What can be restored of a version; None where it is kept for readers alone."""
+    path = version.folder / BACKUP
+    if not path.is_file():
+        return None
+    kept, manifest = parse(Retention, exact_loads(path.read_bytes()), BACKUP), version.manifest
+    return TableVersion(str(manifest.version), manifest.rows, kept.replaced_at, kept.replaced_by, kept.expires_at)
 
 
-def keep_backup(replaced: Version, backup: Mapping[str, Json], now: datetime) -> None:
+def keep_backup(replaced: Version, backup: Mapping[str, Json], run: RunKey, now: datetime) -> None:
     """Mark the version that an overwrite or upsert replaced, where the destination keeps backups."""
     config = parse(BackupConfig, dict(backup), "backup_config")
     if config.enabled:
-        retention = Retention(replaced_at=now, expires_at=now + timedelta(days=config.retention_days))
+        expires = now + timedelta(days=config.retention_days)
+        retention = Retention(replaced_at=now, replaced_by=run.execution_id, expires_at=expires)
         write_durably(replaced.folder / BACKUP, retention.model_dump_json().encode())
 
 
@@ -56,21 +47,19 @@ def prune(table: TableFolder, current: int, backup: Mapping[str, Json], now: dat
     earlier = [version for version in table.versions() if version.manifest.version != current][::-1]
     kept = 0
     for position, version in enumerate(earlier):
-        known = Backup.of(version)
+        known = backup_of(version)
         is_retained = known is not None and known.expires_at > now and kept < config.keep_versions
         kept += is_retained
         if position and not is_retained:
             shutil.rmtree(version.folder, ignore_errors=True)
 
 
-def restored(table: TableFolder, number: int) -> tuple[Manifest, Path]:
-    """The manifest of the version that brings back version `number`, and the folder with its files."""
+def restored(table: TableFolder, version: str) -> tuple[Manifest, Path]:
+    """The manifest of the version that brings back `version`, and the folder with its files."""
     versions, current = table.versions(), table.current()
-    wanted = next((v for v in versions if v.manifest.version == number and Backup.of(v)), None)
+    wanted = next((known for known in versions if str(known.manifest.version) == version and backup_of(known)), None)
     if wanted is None or current is None:
-        raise NotFound(
-            f"the table {table.table} has no backup {number}", hint="list the backups; retention may have ended"
-        )
+        raise no_version(table.table, version)
     ledger = {"commits": current.manifest.commits, "cursors": current.manifest.cursors}
-    newest = max(version.manifest.version for version in versions)
+    newest = max(known.manifest.version for known in versions)
     return wanted.manifest.model_copy(update={**ledger, "version": newest + 1}), wanted.folder

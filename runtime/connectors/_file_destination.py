@@ -17,16 +17,20 @@ from models.base import StrictModel
 from models.destinations import DestinationType
 from models.errors import Invalid, Terminal
 from runtime.connectors._contract import (
+    CursorMove,
     Destination,
     Health,
     LoadCounts,
     ReadRequest,
     Receipt,
+    Restorable,
     RunKey,
     Split,
+    TableVersion,
     Target,
+    cursor_moved,
 )
-from runtime.connectors._file_backups import Backup, restored
+from runtime.connectors._file_backups import backup_of, restored
 from runtime.connectors._files import FileSource
 from runtime.connectors._fitting import divided, table_schema
 from runtime.connectors._folder_writer import RowWriter, fill_folder
@@ -71,7 +75,7 @@ def _divided(target: Target, schema: pa.Schema, current: Version | None) -> Targ
 D_co = TypeVar("D_co", bound=FileDestinationConfig, covariant=True)
 
 
-class FileDestination(Destination[D_co]):
+class FileDestination(Destination[D_co], Restorable):
     """Writes tables of files. A subclass knows one format: how a file is written and read, and what it cannot hold."""
 
     destination_type = DestinationType.FILE
@@ -140,18 +144,20 @@ class FileDestination(Destination[D_co]):
             raise
         return Receipt(partition, written, str(folder.relative_to(table.home)))
 
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
         """Publish all partitions, the ledger and the cursor by one rename."""
         table = self._table(target)
         with disk_errors(self.root / target.table), table.locked():
             current = table.current()
             done = current.manifest.commit_of(run) if current else None
             if done is None:
+                if cursor is not None and self.cursor(run.pipeline_id, run.step) != cursor.before:
+                    raise cursor_moved(run.step)
                 parts = [staged(table, receipt) for receipt in receipts]
                 target = replace(target, partition_by=parts[0].manifest.partition_by) if parts else target
                 schema = self._schema_of(target, parts, current)
                 publication = Publication(table, self._format(), target, run, self._clock())
-                done = publication.publish(parts, schema, cursor)
+                done = publication.publish(parts, schema, cursor.after if cursor else None)
             table.discard_staging(run)
         return done.counts
 
@@ -165,19 +171,20 @@ class FileDestination(Destination[D_co]):
         latest = max((one for one in kept if one), key=lambda one: one.committed_at, default=None)
         return None if latest is None else latest.cursor
 
-    def backups(self, table: str) -> list[Backup]:
+    def versions(self, table: str) -> list[TableVersion]:
         """The earlier versions of a table that are kept, newest first."""
         folder = TableFolder(self.root, table)
         current = folder.current()
         kept = [version for version in folder.versions() if current and version.folder != current.folder]
-        return [backup for backup in map(Backup.of, reversed(kept)) if backup]
+        return [backup for backup in map(backup_of, reversed(kept)) if backup]
 
-    def restore(self, table: str, version: int) -> None:
+    def restore(self, table: str, version: str) -> int:
         """Make a kept version the current one again, with its columns and rows; the ledger goes on."""
         folder = TableFolder(self.root, table)
         with disk_errors(folder.link), folder.locked():
             manifest, source = restored(folder, version)
             folder.publish(manifest.version, lambda building: linked(building, [source], manifest))
+        return manifest.rows
 
     def _format(self) -> TableFormat:
         def rows_of(folder: Path) -> pa.RecordBatchReader:

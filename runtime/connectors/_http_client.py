@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Lock
-from time import monotonic, sleep
+from time import monotonic
 from urllib.parse import urljoin
 
 import httpx
@@ -27,6 +26,7 @@ from runtime.connectors._http_config import (
     NoAuthentication,
 )
 from runtime.connectors._json_values import Exact, exact_loads
+from runtime.connectors._pace import Pace
 
 # httpx logs each address at INFO, and an address may hold an API key.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -57,34 +57,6 @@ class Answer:
     date: datetime | None
 
 
-class Pace:
-    """A token bucket: `rate` requests a second, at most `burst` at once; waits its turn."""
-
-    def __init__(
-        self,
-        rate: float | None,
-        burst: int,
-        clock: Callable[[], float] = monotonic,
-        wait: Callable[[float], None] = sleep,
-    ) -> None:
-        self._rate, self._burst = rate, burst
-        self._clock, self._wait = clock, wait
-        self._tokens, self._at = float(burst), clock()
-        self._lock = Lock()
-
-    def take(self) -> None:
-        """Return when a request may be sent."""
-        if self._rate is None:
-            return
-        with self._lock:
-            now = self._clock()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-            self._at = now
-            owed = -self._tokens / self._rate
-        if owed > 0:
-            self._wait(owed)
-
-
 class _Stumble(Exception):
     """A failure that may pass: what to raise when it does not, and how many seconds the server asked to wait."""
 
@@ -96,10 +68,9 @@ class _Stumble(Exception):
 class HttpClient:
     """The connections to one API; every request has a time limit, a size limit and a budget of retries."""
 
-    def __init__(self, config: HttpConfig) -> None:
+    def __init__(self, config: HttpConfig, pace: Callable[[], Pace]) -> None:
         self._config = config
-        limits = config.rate_limit_config
-        self._pace = Pace(limits.requests_per_second, limits.burst)
+        self._pace = pace
         self._secrets = _secrets(config)
         verify = _tls(config) if config.base_url.startswith("https") else False
         inner = httpx.HTTPTransport(verify=verify, trust_env=False)
@@ -146,9 +117,9 @@ class HttpClient:
         return asked if asked <= self._config.retry.budget_seconds else False
 
     def _once(self, call: Call) -> Answer:
-        self._pace.take()
         try:
-            return self._followed(call)
+            with self._pace().turn():
+                return self._followed(call)
         except httpx.TransportError as error:
             where = httpx.URL(call.url).netloc.decode()
             raise _Stumble(

@@ -146,6 +146,7 @@ class Place:
         raise Terminal(
             f"there is no file or folder {name!r} in {self.root}",
             hint="check the dataset's name, or wait until the file has arrived",
+            path="dataset",
             code="no_such_dataset",
         )
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from models.destinations import BackupConfig
-from models.errors import NotFound
 from models.fields import parse
-from runtime.connectors._contract import RunKey, Target
+from runtime.connectors._contract import RunKey, TableVersion, Target, no_version
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_ddl import lock_name
 from runtime.connectors._postgres_names import TableName, listed, quoted, shortened
@@ -31,17 +29,6 @@ class BackupPlan:
     execution_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """An earlier version of a table: when an execution replaced it, and its number of rows."""
-
-    id: UUID
-    table: str
-    replaced_at: datetime
-    replaced_by: UUID
-    rows: int
-
-
 def backup_plan(target: Target, run: RunKey) -> BackupPlan | None:
     """What the destination's `backup_config` asks of an overwrite; None when it is not enabled."""
     config = parse(BackupConfig, dict(target.backup), "backup_config")
@@ -59,7 +46,8 @@ def make_backup_schema(config: PostgresConfig) -> None:
             CREATE SCHEMA IF NOT EXISTS {quoted(SCHEMA)};
             CREATE TABLE IF NOT EXISTS {VERSIONS.sql} (
               id uuid PRIMARY KEY, schema_name text NOT NULL, table_name text NOT NULL, backup_name text NOT NULL,
-              execution_id uuid NOT NULL, rows bigint NOT NULL, replaced_at timestamptz NOT NULL DEFAULT now())
+              execution_id uuid NOT NULL, rows bigint NOT NULL, replaced_at timestamptz NOT NULL DEFAULT now(),
+              expires_at timestamptz NOT NULL)
             """
         )
         session.commit()
@@ -85,26 +73,25 @@ def keep_copy(session: Session, table: Table, plan: BackupPlan) -> None:
     _prune(session, table, plan)
 
 
-def versions_of(session: Session, name: TableName) -> list[Version]:
+def versions_of(session: Session, name: TableName) -> list[TableVersion]:
     """The earlier versions of a table, newest first."""
     if not session.fetch("SELECT to_regclass($1) IS NOT NULL AS found", VERSIONS.sql)[0]["found"]:
         return []
     return [
-        Version(row["id"], name.text, row["replaced_at"], row["execution_id"], row["rows"])
+        TableVersion(str(row["id"]), row["rows"], row["replaced_at"], row["execution_id"], row["expires_at"])
         for row in _versions(session, name)
     ]
 
 
-def restore_version(session: Session, table: Table, version: UUID) -> int:
+def restore_version(session: Session, table: Table, version: str) -> int:
     """Put the rows of an earlier version in the place of the table's; answers how many. Raises `NotFound`.
 
     Columns that the table has gained since are filled with their defaults. What is replaced is not kept.
     """
-    kept = next((row for row in _versions(session, table.name) if row["id"] == version), None)
+    known = {one.version for one in versions_of(session, table.name)}
+    kept = next((row for row in _versions(session, table.name) if str(row["id"]) == version), None) if known else None
     if kept is None:
-        raise NotFound(
-            f"{table.name.text} has no earlier version {version}", hint="list its versions; old ones are pruned"
-        )
+        raise no_version(table.name.text, version)
     backup = TableName(SCHEMA, kept["backup_name"])
     session.execute(f"LOCK TABLE {table.name.sql} IN ACCESS EXCLUSIVE MODE")
     columns = session.fetch(
@@ -123,9 +110,10 @@ def _record(session: Session, table: Table, plan: BackupPlan, rows: int) -> tupl
     identity = uuid4()
     name = shortened(f"{identity.hex[:12]}_{table.name.schema}_{table.name.name}")
     session.fetch(
-        f"INSERT INTO {VERSIONS.sql} (id, schema_name, table_name, backup_name, execution_id, rows, replaced_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())",
-        *(identity, table.name.schema, table.name.name, name, plan.execution_id, rows),
+        f"INSERT INTO {VERSIONS.sql}"
+        " (id, schema_name, table_name, backup_name, execution_id, rows, replaced_at, expires_at)"
+        " SELECT $1, $2, $3, $4, $5, $6, moment, moment + make_interval(days => $7) FROM clock_timestamp() AS moment",
+        *(identity, table.name.schema, table.name.name, name, plan.execution_id, rows, plan.retention_days),
     )
     return identity, TableName(SCHEMA, name)
 
@@ -145,7 +133,7 @@ def _prune(session: Session, table: Table, plan: BackupPlan) -> None:
 
 def _versions(session: Session, name: TableName) -> Sequence[asyncpg.Record]:
     return session.fetch(
-        f"SELECT id, backup_name, execution_id, rows, replaced_at FROM {VERSIONS.sql}"
+        f"SELECT id, backup_name, execution_id, rows, replaced_at, expires_at FROM {VERSIONS.sql}"
         " WHERE (schema_name, table_name) = ($1, $2) ORDER BY replaced_at DESC",
         name.schema,
         name.name,

@@ -37,7 +37,8 @@ def fitted(target: Target, table: Table, schema: pa.Schema) -> list[ColumnPlan]:
     """How each column of a load is sent. Raises `Terminal` that names all that does not fit."""
     problems: list[str] = []
     plans = _plans(table, schema, problems)
-    _check_table(target, table, problems)
+    _refuse_missing(target, table)
+    _check_table(table, problems)
     _check_names(target, schema, problems)
     if table.exists:
         _check_absent(table, schema, problems)
@@ -100,10 +101,16 @@ def _plans(table: Table, schema: pa.Schema, problems: list[str]) -> list[ColumnP
     return plans
 
 
-def _check_table(target: Target, table: Table, problems: list[str]) -> None:
-    options = parse(LoadOptions, dict(target.options), "options")
-    if not table.exists and not options.create_table:
-        problems.append("it does not exist, and create_table is false")
+def _refuse_missing(target: Target, table: Table) -> None:
+    if not table.exists and not parse(LoadOptions, dict(target.options), "options").create_table:
+        raise Terminal(
+            f"there is no table {table.name.text}, and create_table is false",
+            hint="create the table, correct table_name, or set create_table to true",
+            code="missing_table",
+        )
+
+
+def _check_table(table: Table, problems: list[str]) -> None:
     if table.exists and table.kind not in ("r", "p"):
         problems.append("it is not a table but a view or a foreign table")
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from models.errors import Retryable, Terminal
-from runtime.connectors._contract import LoadCounts, Receipt, RunKey
+from runtime.connectors._contract import CursorMove, LoadCounts, Receipt, RunKey, cursor_moved
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_ddl import lock_name
 from runtime.connectors._postgres_names import TableName
@@ -41,12 +41,16 @@ WITH claimed AS (
   SELECT $1, $2, part, $3, $4, $5, state, rows, token
   FROM claimed, unnest($10::int4[], $11::int8[], $12::text[]) AS landed (part, rows, token)
 ), kept AS (
-  INSERT INTO {cursors} (pipeline_id, step, cursor, execution_id)
-  SELECT $3, $2, $13, $1 FROM claimed WHERE $13::text IS NOT NULL
+  INSERT INTO {cursors} AS known (pipeline_id, step, cursor, execution_id)
+  SELECT $3, $2, $13, $1 FROM claimed
+  WHERE $13::text IS NOT NULL
+    AND ($14::text IS NULL OR EXISTS (SELECT FROM {cursors} WHERE (pipeline_id, step) = ($3, $2)))
   ON CONFLICT (pipeline_id, step) DO UPDATE
     SET cursor = excluded.cursor, execution_id = excluded.execution_id, recorded_at = now()
+    WHERE known.cursor = $14::text
+  RETURNING step
 )
-SELECT state FROM claimed
+SELECT $13::text IS NULL OR EXISTS (SELECT FROM kept) AS is_current FROM claimed
 """
 _MADE: set[tuple[str, str]] = set()
 
@@ -159,15 +163,16 @@ class Publication:
 
     counts: LoadCounts
     receipts: Sequence[Receipt]
-    cursor: str | None = None
+    cursor: CursorMove | None = None
 
 
 def publish_run(session: Session, name: TableName, run: RunKey, published_now: Publication) -> LoadCounts | None:
     """Record a run, its parts and its cursor; answers None, or the counts of the same run if it was published earlier.
 
-    It waits for a concurrent commit of the same run, and then finds it published.
+    It waits for a concurrent commit of the same run, and then finds it published; and for one that moves the same
+    cursor, and then raises `cursor_moved`.
     """
-    counts, receipts = published_now.counts, published_now.receipts
+    counts, receipts, cursor = published_now.counts, published_now.receipts, published_now.cursor
     rows = session.fetch(
         _PUBLISH.format(ledger=_ledger(session).sql, cursors=_cursors(session).sql),
         *(run.execution_id, run.step, run.pipeline_id, run.generation, name.text),
@@ -175,8 +180,11 @@ def publish_run(session: Session, name: TableName, run: RunKey, published_now: P
         [receipt.partition for receipt in receipts],
         [receipt.rows for receipt in receipts],
         [receipt.token for receipt in receipts],
-        published_now.cursor,
+        None if cursor is None else cursor.after,
+        None if cursor is None else cursor.before,
     )
+    if rows and not rows[0]["is_current"]:
+        raise cursor_moved(run.step)
     return None if rows else published(session, run)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from models.destinations import PartitionStrategy, WriteMode
 from models.errors import Terminal
 from runtime.connectors import _postgres_ledger as ledger
-from runtime.connectors._contract import LoadCounts, Receipt, RunKey, Target
+from runtime.connectors._contract import CursorMove, LoadCounts, Receipt, RunKey, Target
 from runtime.connectors._postgres_backups import backup_plan, make_backup_schema
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_convert import ColumnPlan, converted
@@ -68,7 +68,7 @@ class Load:
             make_backup_schema(self.config)
 
 
-def load(job: Load, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
+def load(job: Load, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
     """Load one stream, with its ledger row and cursor, in one transaction."""
     job.make_ground()
     with ledger.noticing_loss(job.config), Session(job.config) as session:
@@ -117,7 +117,7 @@ def write(job: Load, partition: int, rows: pa.RecordBatchReader) -> Receipt:
     return Receipt(partition, count, place.name)
 
 
-def commit(job: Load, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
+def commit(job: Load, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
     """Publish all parts, with their ledger rows and the cursor, in one transaction; staging goes with it."""
     landed = list({receipt.partition: receipt for receipt in receipts}.values())
     job.make_ground()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from models.errors import Invalid
+from models.errors import Invalid, Terminal
 from models.fields import Json
 from runtime.connectors._postgres_reading import Reading
 
@@ -108,8 +108,25 @@ def bind(reading: Reading, query: Query) -> str:
             continue
         settings[f"{SETTING}{number}"] = text
         marks.append(f"(SELECT current_setting('{SETTING}{number}')::{kind})::{kind}")
-    reading.set(settings)
+    kinds = {f"{SETTING}{number}": kind for number, kind in enumerate(types, 1)}
+    try:
+        reading.set(settings, kinds)
+    except Terminal as error:
+        _blame(reading, {f"{SETTING}{number}": bound for number, bound in enumerate(values, 1)}, settings, kinds)
+        raise error
     return query.render(marks)
+
+
+def _blame(
+    reading: Reading, values: Mapping[str, Bound], settings: Mapping[str, str], kinds: Mapping[str, str]
+) -> None:
+    """Raise `Invalid` that names the value which is not of its type."""
+    for name, text in settings.items():
+        if not reading.takes(text, kinds[name]):
+            given, _, key = values[name].path.partition(".")
+            what = f"the query's parameter :{key}" if given == "parameters" else f"the value of {values[name].path}"
+            hint = f"give a {kinds[name]}, or cast it in the query"
+            raise Invalid(f"{what} is not a {kinds[name]}", hint=hint, path=values[name].path)
 
 
 def _parameters(sql: str) -> Iterator[tuple[int, int, str]]:

@@ -1,6 +1,6 @@
 """A read-only transaction on an ADBC connection: small answers as tuples, large ones as Arrow batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import adbc_driver_manager
@@ -62,12 +62,28 @@ class Reading:
         with self._translating(sql):
             return _answer(self._open, sql, parameters)
 
-    def set(self, settings: dict[str, str]) -> None:
-        """Server settings until the end of the transaction; names and values are bound."""
+    def set(self, settings: dict[str, str], kinds: Mapping[str, str] | None = None) -> None:
+        """Server settings until the end of the transaction; names and values are bound.
+
+        A setting with a kind must be a value of that type.
+        """
         if settings:
-            calls = ", ".join(f"set_config(${2 * at + 1}, ${2 * at + 2}, true)" for at in range(len(settings)))
+            known = kinds or {}
+            calls = ", ".join(
+                f"set_config(${2 * at + 1}, ${2 * at + 2}, true)::{known.get(name, 'text')} IS NULL"
+                for at, name in enumerate(settings)
+            )
             self.answer(f"SELECT {calls}", *(text for pair in settings.items() for text in pair))
             self.applied.update(settings)
+
+    def takes(self, text: str, kind: str) -> bool:
+        """Whether a text is a value of a type; asked after an error, so outside of a transaction."""
+        self.answer("ROLLBACK")
+        try:
+            self.answer(f"SELECT $1::text::{kind} IS NULL", text)
+        except Terminal:
+            return False
+        return True
 
     def describe(self, sql: str) -> pa.Schema:
         """The columns of a query as the driver sees them, with PostgreSQL's types as metadata; nothing is read."""

@@ -47,7 +47,7 @@ class Publication:
             commit = self._commit(counts)
             manifest = self._manifest(current, schema, commit, cursor)
             if current is not None and self.target.write_mode is not WriteMode.APPEND:
-                keep_backup(current, self.target.backup, self.now)
+                keep_backup(current, self.target.backup, self.run, self.now)
             self.table.publish(manifest.version, lambda building: self._filled(building, folders, manifest))
         prune(self.table, manifest.version, self.target.backup, self.now)
         return commit

@@ -9,6 +9,7 @@ from models.base import StrictModel
 from models.destinations import IndexingConfig
 from models.errors import Invalid
 from models.fields import Envelope, Json, JsonObject, parse
+from models.sources import RateLimitConfig
 from runtime.access.sealing import Sealer
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source
 
@@ -16,6 +17,8 @@ Plugin: TypeAlias = type[Source[StrictModel]] | type[Destination[StrictModel]]
 
 CONNECTION: Final = "connection_config"
 AUTHENTICATION: Final = "authentication_config"
+RATE_LIMIT: Final = "rate_limit_config"
+DOCUMENTS: Final = ("schema_config", RATE_LIMIT)
 INLINE: Final = "inline"
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
@@ -40,6 +43,13 @@ def refuse_indexes(plugin: Plugin, indexing: IndexingConfig | None) -> None:
     if indexing is not None and indexing.indexes and not (issubclass(plugin, Destination) and plugin.has_indexes):
         path = "indexing_config.indexes"
         raise Invalid(f"a {plugin.kind} destination has no indexes", hint="leave them out", path=path)
+
+
+def refuse_limits(plugin: Plugin, limits: RateLimitConfig | None) -> None:
+    """Raise `Invalid` for limits on requests to a source that is not asked by requests."""
+    if limits is not None and RATE_LIMIT not in plugin.Config.model_fields and (said := dumped(limits)):
+        hint = "leave it out: only sources that are asked by requests, such as `http`, have a pace"
+        raise Invalid(f"a {plugin.kind} source has no {', '.join(said)}", hint=hint, path=RATE_LIMIT)
 
 
 def whole(plugin: Plugin, parts: Parts) -> StrictModel:
@@ -74,6 +84,16 @@ def _place(path: str | None, nested: str | None, parts: Parts) -> str:
     if head in parts.connection or (head not in parts.authentication and head not in parts.documents):
         return f"{CONNECTION}.{path}"
     return f"{AUTHENTICATION}.{path}" if head in parts.authentication else path
+
+
+def placed(plugin: Plugin, path: str) -> str:
+    """Where a key of a whole configuration is given, for one that is not known to be given elsewhere."""
+    fields = plugin.Config.model_fields
+    nested = next((name for name in (AUTHENTICATION, "authentication") if name in fields), None)
+    head = path.partition(".")[0].partition("[")[0]
+    if head not in fields or head in DOCUMENTS:
+        return path
+    return _place(path, nested, Parts({head: None}))
 
 
 def seal(sealer: Sealer, row: UUID, parts: Parts) -> tuple[Envelope, Envelope | None]:
@@ -118,3 +138,13 @@ def open_inline(sealer: Sealer, payload: JsonObject) -> tuple[str, str, StrictMo
     content = parse(_Inline, sealer.open(given.sealed, given.inline_id, INLINE))
     parts = Parts(content.connection, content.authentication, content.documents)
     return given.entity, given.kind, whole(plugin_of(given.entity, given.kind), parts)
+
+
+def documents(**found: StrictModel | None) -> Mapping[str, Json]:
+    """The row's documents that say something, as JSON."""
+    return {name: said for name, document in found.items() if (said := dumped(document))}
+
+
+def dumped(document: StrictModel | None) -> JsonObject:
+    """What a document says beyond its defaults."""
+    return {} if document is None else document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)

@@ -21,6 +21,7 @@ from runtime.connectors._http_pages import Page, first_call, next_call, records_
 from runtime.connectors._http_requests import call_of, endpoint_of, without_pushed
 from runtime.connectors._json_schema import infer_schema
 from runtime.connectors._json_values import BadRecord, batch_of, shown
+from runtime.connectors._pace import OwnPace
 from runtime.connectors._selection import after, before_all, greatest, select
 
 logger = structlog.get_logger(__name__)
@@ -40,7 +41,8 @@ class HttpSource(Source[HttpConfig]):
 
     def __init__(self, config: HttpConfig) -> None:
         super().__init__(config)
-        self._client = HttpClient(config)
+        self.pace = OwnPace(config.rate_limit_config)
+        self._client = HttpClient(config, lambda: self.pace)
         self._schemas: dict[str, pa.Schema] = {}
         self._left_out: dict[str, set[str]] = {}
 
@@ -101,6 +103,7 @@ class HttpSource(Source[HttpConfig]):
             return self._clock(name, request).isoformat()
         everything = ReadRequest(dataset=name, parameters=request.parameters)
         with closing(type(self)(self.config)) as scout:
+            scout.pace = self.pace
             most = greatest(scout.read(everything, Split(0)), cursor_column)
         return before_all(kind) if most is None else after(most)
 

@@ -16,17 +16,20 @@ from runtime.connectors import _postgres_load as loading
 from runtime.connectors._contract import (
     DESTINATIONS,
     SOURCES,
+    CursorMove,
     Destination,
     Health,
     LoadCounts,
     ReadRequest,
     Receipt,
+    Restorable,
     RunKey,
     Source,
     Split,
+    TableVersion,
     Target,
 )
-from runtime.connectors._postgres_backups import Version, restore_version, versions_of
+from runtime.connectors._postgres_backups import restore_version, versions_of
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_errors import checked
 from runtime.connectors._postgres_fit import LoadOptions, fitted
@@ -103,7 +106,7 @@ class PostgresSource(Source[PostgresConfig]):
 
 
 @DESTINATIONS.register
-class PostgresDestination(Destination[PostgresConfig]):
+class PostgresDestination(Destination[PostgresConfig], Restorable):
     """Tables of one database; as a warehouse too, where it is one.
 
     A table that is not there is made, with the keys of an upsert as its primary key. An upsert leaves rows that are
@@ -151,7 +154,7 @@ class PostgresDestination(Destination[PostgresConfig]):
         """Land one partition in an unlogged table of its own."""
         return loading.write(loading.Load(self.config, target, run), partition, rows)
 
-    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: str | None) -> LoadCounts:
+    def commit(self, target: Target, run: RunKey, receipts: Sequence[Receipt], cursor: CursorMove | None) -> LoadCounts:
         """Publish all partitions, the ledger rows and the cursor in one transaction."""
         return loading.commit(loading.Load(self.config, target, run), receipts, cursor)
 
@@ -159,7 +162,7 @@ class PostgresDestination(Destination[PostgresConfig]):
         """Remove the run's staging tables."""
         loading.abort(loading.Load(self.config, target, run))
 
-    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: str | None) -> LoadCounts:
+    def load(self, target: Target, run: RunKey, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
         """Load one stream in one transaction; an append goes straight into the table."""
         return loading.load(loading.Load(self.config, target, run), rows, cursor)
 
@@ -168,12 +171,12 @@ class PostgresDestination(Destination[PostgresConfig]):
         with Session(self.config) as session:
             return kept_cursor(session, pipeline_id, step)
 
-    def versions(self, table: str) -> list[Version]:
+    def versions(self, table: str) -> list[TableVersion]:
         """The earlier versions of a table that are kept, newest first."""
         with Session(self.config) as session:
             return versions_of(session, table_name(table, self.config.schema_name))
 
-    def restore(self, table: str, version: UUID) -> int:
+    def restore(self, table: str, version: str) -> int:
         """Put the rows of an earlier version in the place of the table's; answers how many. Raises `NotFound`."""
         with Session(self.config) as session:
             rows = restore_version(session, inspect(session, table_name(table, self.config.schema_name)), version)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar, cast
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from sqlmodel import col
 from models.base import StrictModel
 from models.destinations import BackupConfig, DataDestination, IndexingConfig, PartitionConfig, WriteMode
 from models.errors import Conflict, Invalid, NotFound
-from models.fields import Envelope, Json, JsonObject
+from models.fields import Envelope, JsonObject
 from models.parsing import as_uuid
 from models.schemas import SchemaConfig
 from models.sources import DataSource, HealthStatus, MonitoringConfig, RateLimitConfig
@@ -29,10 +29,11 @@ from runtime.connectors.configs import (
     SOURCE,
     Parts,
     Plugin,
+    documents,
     plugin_of,
     refuse_indexes,
+    refuse_limits,
     seal,
-    unseal,
     whole,
 )
 from runtime.paging import Order, Page, Window, count, fetch
@@ -74,33 +75,12 @@ class DestinationDraft:
     is_active: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A source with its unsealed configuration, ready for its plugin; never printed."""
-
-    kind: str
-    config: StrictModel = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedSource(Opened):
-    """An opened source."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedDestination(Opened):
-    """An opened destination, with how it partitions, indexes and keeps earlier versions."""
-
-    partition: JsonObject = field(default_factory=dict)
-    indexing: JsonObject = field(default_factory=dict)
-    backup: JsonObject = field(default_factory=dict)
-
-
 async def create_source(
     session: AsyncSession, sealer: Sealer, by: Principal, kind: str, draft: SourceDraft
 ) -> DataSource:
     """Add a source; raises `Invalid` with the path of the bad key, and `Conflict` for a name that is taken."""
     plugin = plugin_of(SOURCE, kind)
+    refuse_limits(plugin, draft.rate_limit_config)
     identity = uuid4()
     connection, authentication = _seal_source(identity, plugin, sealer, draft)
     row = DataSource(
@@ -136,6 +116,7 @@ async def create_destination(
 async def update_source(session: AsyncSession, sealer: Sealer, source_id: UUID, draft: SourceDraft) -> DataSource:
     """Change a source; raises `NotFound`, and as `create_source` does."""
     row = await _locked(session, DataSource, source_id)
+    refuse_limits(plugin_of(SOURCE, row.kind), draft.rate_limit_config)
     values = _said(draft, _SOURCE_DOCUMENTS)
     if draft.name is not None and draft.name != row.source_name:
         values["source_name"] = await _free_name(session, DataSource, draft.name)
@@ -218,51 +199,6 @@ async def total(session: AsyncSession, kind: type[P]) -> int:
     return await count(session, _listed(kind))
 
 
-async def open_source(session: AsyncSession, sealer: Sealer, source_id: UUID) -> OpenedSource:
-    """A source with its configuration, for the runtime's own role; raises `NotFound`."""
-    columns = (
-        col(DataSource.kind),
-        col(DataSource.connection_config),
-        col(DataSource.authentication_config),
-        col(DataSource.schema_config),
-        col(DataSource.rate_limit_config),
-    )
-    row = (await session.execute(select(*columns).where(col(DataSource.id) == source_id))).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no source {source_id}", hint="was it removed since?")
-    parts = Parts(
-        unseal(sealer, source_id, CONNECTION, row.connection_config),
-        unseal(sealer, source_id, AUTHENTICATION, row.authentication_config),
-        _documents(schema_config=row.schema_config, rate_limit_config=row.rate_limit_config),
-    )
-    return OpenedSource(row.kind, whole(plugin_of(SOURCE, row.kind), parts))
-
-
-async def open_destination(session: AsyncSession, sealer: Sealer, destination_id: UUID) -> OpenedDestination:
-    """A destination with its configuration, for the runtime's own role; raises `NotFound`."""
-    columns = (
-        col(DataDestination.kind),
-        col(DataDestination.connection_config),
-        col(DataDestination.schema_config),
-        col(DataDestination.partition_config),
-        col(DataDestination.indexing_config),
-        col(DataDestination.backup_config),
-    )
-    found = await session.execute(select(*columns).where(col(DataDestination.id) == destination_id))
-    row = found.one_or_none()
-    if row is None:
-        raise NotFound(f"there is no destination {destination_id}", hint="was it removed since?")
-    connection = unseal(sealer, destination_id, CONNECTION, row.connection_config)
-    parts = Parts(connection, documents=_documents(schema_config=row.schema_config))
-    return OpenedDestination(
-        row.kind,
-        whole(plugin_of(DESTINATION, row.kind), parts),
-        partition=_dumped(row.partition_config),
-        indexing=_dumped(row.indexing_config),
-        backup=_dumped(row.backup_config),
-    )
-
-
 async def record_health(
     session: AsyncSession, kind: type[P], place_id: UUID, health: HealthStatus, now: datetime
 ) -> None:
@@ -288,14 +224,14 @@ def _said(draft: SourceDraft | DestinationDraft, names: Sequence[str]) -> dict[s
 
 
 def _seal_source(row: UUID, plugin: Plugin, sealer: Sealer, draft: SourceDraft) -> tuple[Envelope, Envelope | None]:
-    documents = _documents(schema_config=draft.schema_config, rate_limit_config=draft.rate_limit_config)
-    parts = Parts(_required(draft.connection), draft.authentication or {}, documents)
+    said = documents(schema_config=draft.schema_config, rate_limit_config=draft.rate_limit_config)
+    parts = Parts(_required(draft.connection), draft.authentication or {}, said)
     whole(plugin, parts)
     return seal(sealer, row, parts)
 
 
 def _seal_destination(row: UUID, plugin: Plugin, sealer: Sealer, draft: DestinationDraft) -> Envelope:
-    parts = Parts(_required(draft.connection), documents=_documents(schema_config=draft.schema_config))
+    parts = Parts(_required(draft.connection), documents=documents(schema_config=draft.schema_config))
     whole(plugin, parts)
     return seal(sealer, row, parts)[0]
 
@@ -379,12 +315,3 @@ def _required(connection: JsonObject | None) -> JsonObject:
     if connection is None:
         raise Invalid("is required", path=CONNECTION)
     return connection
-
-
-def _documents(**documents: StrictModel | None) -> Mapping[str, Json]:
-    """The row's documents that say something, as JSON."""
-    return {name: dumped for name, document in documents.items() if (dumped := _dumped(document))}
-
-
-def _dumped(document: StrictModel | None) -> JsonObject:
-    return {} if document is None else document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)

@@ -1,11 +1,12 @@
 """What a supervisor does next, as a pure function of the plan, the tasks' states and the time."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from models.executions import ExecutionState
 from models.pipelines import RetryPolicy
 from runtime.executions.state import (
     BackingOff,
@@ -126,9 +127,9 @@ def _for_task(plan: Plan, task: PlanTask, states: Mapping[str, TaskState], now: 
     state = states[task.name]
     match state:
         case Waiting():
-            return _begin(task, states)
+            return _begin(task, states, 1)
         case BackingOff(attempt=attempt, until=until):
-            return [Start(task.name, attempt + 1)] if until <= now else [Wake(until)]
+            return _begin(task, states, attempt + 1) if until <= now else [Wake(until)]
         case Running(since=since):
             end = since + timedelta(minutes=task.timeout_minutes)
             return [TimeOut(task.name, task.timeout_minutes)] if end <= now else []
@@ -138,14 +139,33 @@ def _for_task(plan: Plan, task: PlanTask, states: Mapping[str, TaskState], now: 
             assert_never(state)
 
 
-def _begin(task: PlanTask, states: Mapping[str, TaskState]) -> list[Decision]:
+def _begin(task: PlanTask, states: Mapping[str, TaskState], attempt: int) -> list[Decision]:
     inputs = {name: states[name] for name in (*task.inputs, *task.after)}
     missing = [name for name, state in inputs.items() if isinstance(state, Failed | Skipped | Stopped)]
     if missing:
         return [Skip(task.name, f"it depends on {', '.join(missing)}, which did not deliver")]
     if all(isinstance(state, Succeeded) for state in inputs.values()):
-        return [Start(task.name, 1)]
+        return [Start(task.name, attempt)]
     return []
+
+
+def activity(states: Iterable[TaskState]) -> ExecutionState:
+    """What an execution does while it waits: it backs off when no task runs and one will be tried again."""
+    kinds = {type(state) for state in states}
+    return ExecutionState.BACKING_OFF if BackingOff in kinds and Running not in kinds else ExecutionState.RUNNING
+
+
+def upstream(plan: Plan, task: str) -> list[str]:
+    """All tasks whose output goes into a task, directly or by others; they run again when what they read is stale."""
+    found: list[str] = []
+    waiting = [task]
+    while waiting:
+        inputs = next(known.inputs for known in plan.tasks if known.name == waiting[-1])
+        del waiting[-1]
+        new = [name for name in inputs if name not in found]
+        found += new
+        waiting += new
+    return found
 
 
 def after_failure(

@@ -1,6 +1,6 @@
 """Sums up a finished execution: totals of rows, WS-269's performance metrics, and the error it failed with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,8 +8,9 @@ from models.errors import DomainError
 from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics
 from models.fields import JsonObject
 from runtime.access.mask import mask_text
+from runtime.executions.cursors import cursor_document
 from runtime.executions.journal import Ending
-from runtime.executions.state import Failure, SetAside, StepReport, Succeeded, TaskState
+from runtime.executions.state import Failure, SetAside, StepReport, Succeeded, TaskReport, TaskState
 from runtime.pipelines.plan import Plan
 
 
@@ -43,7 +44,7 @@ def ending_of(
         totals=_totals(steps, read, loads),
         metrics=metrics,
         error=error,
-        cursors={name: value for report in reports for name, value in report.cursors.items()} if done else {},
+        cursors=_cursors(reports) if done else {},
         commits=[_commit(steps[name]) for name in loads],
         set_aside=[_quarantined(row) for report in reports for row in report.set_aside],
     )
@@ -82,6 +83,10 @@ def _totals(steps: Mapping[str, StepReport], read: list[str], loads: list[str]) 
         "deleted": sum(step.deleted for step in loaded),
         "failed": sum(step.failed for step in steps.values()),
     }
+
+
+def _cursors(reports: Sequence[TaskReport]) -> dict[str, JsonObject]:
+    return {step: cursor_document(read.upper) for report in reports for step, read in report.ranges.items()}
 
 
 def _quarantined(aside: SetAside) -> JsonObject:

@@ -59,7 +59,7 @@ async def _run_divided(
     executor: Executor, request: TaskRequest, inputs: Mapping[str, Refs], on_progress: OnProgress, parallel: int
 ) -> TaskResult:
     cut = (await executor.run(replace(request, phase=Phase.SPLIT), {}, on_progress)).outcome
-    shared = replace(request, lower=cut.lower, upper=cut.upper)
+    shared = replace(request, range=cut.range)
     if len(cut.splits) == 1:
         ran = await executor.run(replace(shared, split=cut.splits[0]), inputs, on_progress)
         return TaskResult(ran.outcome.report, ran.blocks)
@@ -86,8 +86,12 @@ async def _commit(executor: Executor, request: TaskRequest, parts: Sequence[Ran]
         return TaskResult(merged(reports), blocks)
     receipts = tuple(part.outcome.receipt for part in parts if part.outcome.receipt is not None)
     final = replace(request, phase=Phase.COMMIT, receipts=receipts)
-    committed = await executor.run(final, {}, lambda _: None)
-    return TaskResult(merged([*reports, committed.outcome.report]))
+    try:
+        committed = await executor.run(final, {}, lambda _: None)
+    except DomainError:
+        await _abort(executor, request)
+        raise
+    return TaskResult(merged(reports, committed.outcome.report))
 
 
 async def _abort(executor: Executor, request: TaskRequest) -> None:

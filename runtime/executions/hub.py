@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from models.errors import Exhausted
+from models.errors import Exhausted, Invalid
 from models.events import EventKind
 from models.executions import PipelineExecution
 from runtime.access.principal import Principal
@@ -37,11 +37,17 @@ class Hub:
     async def execution(self, who: Identity, reference: str, after: int) -> AsyncGenerator[Event, None]:
         """The events of one execution with `seq > after`, to its last one.
 
-        Raises `NotFound` where there is none that `who` may see, and `Exhausted`, with the cursor to go on from, for
-        one who takes events slower than they come.
+        Raises `NotFound` where there is none that `who` may see, `Invalid` for a cursor that no event has had, and
+        `Exhausted`, with the cursor to go on from, for one who takes events slower than they come.
         """
         async with self._database.statements(who) as session:
             found = await followed(session, reference)
+        if after > found.last_seq:
+            raise Invalid(
+                f"no event of this execution has the cursor {after}: its last one is {found.last_seq}",
+                hint="give the cursor of the last event seen, or leave it out",
+                path="after",
+            )
         if found.has_ended:
             async for event in self._replayed(found, after, found.last_seq):
                 yield event

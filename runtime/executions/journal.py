@@ -60,7 +60,7 @@ class Ending:
     totals: Mapping[str, int]
     metrics: PerformanceMetrics
     error: ErrorDetails | None = None
-    cursors: Mapping[str, str] = field(default_factory=dict)
+    cursors: Mapping[str, JsonObject] = field(default_factory=dict)
     commits: Sequence[JsonObject] = ()
     set_aside: Sequence[JsonObject] = ()
 
@@ -78,7 +78,8 @@ class Holding:
 _WRITE = text("""
 WITH execution AS (
     UPDATE pipeline_executions
-    SET last_event_seq = last_event_seq + :count, state = coalesce(CAST(:state AS text), state)
+    SET last_event_seq = last_event_seq + :count,
+        state = CASE WHEN state = 'cancelling' THEN state ELSE coalesce(CAST(:state AS text), state) END
     WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
     RETURNING id, last_event_seq, generation
 ), steps AS (
@@ -127,11 +128,13 @@ WITH execution AS (
     WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
     RETURNING id
 ), cursors AS (
-    INSERT INTO pipeline_cursors (pipeline_id, step_name, cursor, execution_id)
-    SELECT :pipeline_id, cursor.key, jsonb_build_object('value', cursor.value), execution.id
-    FROM execution CROSS JOIN jsonb_each_text(CAST(:cursors AS jsonb)) AS cursor
+    INSERT INTO pipeline_cursors AS known (pipeline_id, step_name, cursor, execution_id)
+    SELECT :pipeline_id, cursor.key, cursor.value, execution.id
+    FROM execution CROSS JOIN jsonb_each(CAST(:cursors AS jsonb)) AS cursor
     ON CONFLICT (pipeline_id, step_name) DO UPDATE
         SET cursor = excluded.cursor, execution_id = excluded.execution_id, updated_at = now()
+        WHERE jsonb_typeof(known.cursor -> 'rank') IS DISTINCT FROM jsonb_typeof(excluded.cursor -> 'rank')
+            OR known.cursor -> 'rank' <= excluded.cursor -> 'rank'
 ), ledger AS (
     INSERT INTO commit_ledger (execution_id, step_name, partition, rows)
     SELECT execution.id, landed.step_name, landed.partition, landed.rows
@@ -160,6 +163,7 @@ class Journal:
         self._log = log
         self._buffer: list[Entry] = []
         self._state: ExecutionState | None = ExecutionState.RUNNING
+        self._told = ExecutionState.RUNNING
         self._closed = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -167,6 +171,12 @@ class Journal:
         """Note what happened; `flush` writes it."""
         self._buffer.extend(entries)
         self._news.set()
+
+    def move(self, state: ExecutionState) -> None:
+        """Note whether the execution runs or backs off; `flush` writes it where it has changed."""
+        if state is not self._told:
+            self._state = self._told = state
+            self._news.set()
 
     def close(self) -> None:
         """Let `wait` end: what is still buffered goes with `finish`."""
@@ -186,7 +196,7 @@ class Journal:
         return not self._closed.is_set()
 
     async def flush(self) -> None:
-        """Write what is buffered, and the first time that the execution runs; raises `Fenced`."""
+        """Write what is buffered, the first time that the execution runs, and what it moved to; raises `Fenced`."""
         entries, self._buffer = self._buffer, []
         state, self._state = self._state, None
         if not entries and state is None:

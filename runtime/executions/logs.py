@@ -1,6 +1,9 @@
 """An execution's log: JSON lines in the artifact store, written by its supervisor, read by whoever may see it."""
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -11,13 +14,14 @@ from models.fields import JsonObject
 from runtime.access.mask import mask_text
 
 READ_BYTES = 1_000_000
+SUFFIX = ".jsonl"
 
 
 class LogFile:
     """The log of one execution, below the artifact store's folder; a full disk costs lines, never the execution."""
 
     def __init__(self, artifacts: Path, execution_id: UUID) -> None:
-        self._path = artifacts / "logs" / f"{execution_id}.jsonl"
+        self._path = artifacts / "logs" / f"{execution_id}{SUFFIX}"
         self.location = self._path.relative_to(artifacts).as_posix()
 
     def write(self, lines: Sequence[Mapping[str, object]]) -> None:
@@ -31,6 +35,21 @@ class LogFile:
                 file.write(data)
         except OSError:
             return
+
+
+def prune_logs(artifacts: Path, days: int, most: int, now: datetime) -> int:
+    """Remove at most `most` logs that were last written more than `days` ago; answers how many."""
+    before, removed = (now - timedelta(days=days)).timestamp(), 0
+    with suppress(FileNotFoundError), os.scandir(artifacts / "logs") as entries:
+        for entry in entries:
+            if removed == most:
+                break
+            # Another dispatcher may have been there first.
+            with suppress(FileNotFoundError):
+                if entry.name.endswith(SUFFIX) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
 
 
 def _masked(line: Mapping[str, object]) -> dict[str, object]:

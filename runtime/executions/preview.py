@@ -8,11 +8,13 @@ import pyarrow as pa
 from models.errors import DomainError
 from models.fields import Json, JsonObject
 from runtime.batches.types import columns_of
+from runtime.executions.causes import traced
 from runtime.executions.cursors import read_request
 from runtime.executions.meters import masked_rows
 from runtime.executions.program import RunContext, TaskRequest, program_of_step
 from runtime.executions.steps import Worker
 from runtime.pipelines.plan import Plan, PlanStep
+from runtime.queue.failures import failure_to
 
 SHOWN_ROWS = 20
 
@@ -27,13 +29,16 @@ def preview(plan: Plan, context: RunContext, worker: Worker) -> JsonObject:
     for step in plan.steps:
         missing = [name for name in step.inputs if name not in tables]
         if missing:
-            shown.append({"name": step.name, "type": step.type.value, "error": {"message": f"needs {missing[0]}"}})
+            hint = f"mend {missing[0]} first: its own error says how"
+            needs: JsonObject = {"code": "missing_input", "message": f"needs {missing[0]}", "hint": hint}
+            shown.append({"name": step.name, "type": step.type.value, "error": needs})
             continue
         try:
-            rows = _run(plan, step, context, tables, worker)
+            with traced(step.extract, step.path):
+                rows = _run(plan, step, context, tables, worker)
         except DomainError as error:
-            problem: JsonObject = {"code": error.specific_code, "message": error.message, "hint": error.hint}
-            shown.append({"name": step.name, "type": step.type.value, "error": problem})
+            told = {key: value for key, value in failure_to(error).items() if key != "class"}
+            shown.append({"name": step.name, "type": step.type.value, "error": told})
             continue
         tables[step.name] = rows
         shown.append(_shown(step, rows, sum(tables[name].num_rows for name in step.inputs)))

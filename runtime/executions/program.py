@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from models.fields import Json
 from runtime.connectors._contract import Receipt, Split
-from runtime.executions.state import TaskReport
+from runtime.executions.state import ReadRange, TaskReport
 from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTask
 
@@ -20,7 +20,8 @@ from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTa
 class Member:
     """One step of a task. `prefix` is the query of the chain up to and including it, for its sample.
 
-    `set_aside` is the query of the rows that it sets aside, over the task's input too.
+    `set_aside` is the query of the rows that it sets aside, over the task's input too; `path` is where the definition
+    configures it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Member:
     prefix: str | None
     changes_rows: bool
     set_aside: str | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class RunContext:
 class TaskRequest:
     """Run one phase of one task.
 
-    `cursors` are what extracts upstream have read up to; `lower` and `upper` bound the incremental read of its own.
+    `ranges` are what extracts upstream have read; `range` is the incremental read of its own, once it is set, and
+    `lower` where that begins if no load downstream has kept a cursor.
     """
 
     program: TaskProgram
@@ -129,8 +132,8 @@ class TaskRequest:
     phase: Phase = Phase.WHOLE
     split: Split | None = None
     lower: str | None = None
-    upper: str | None = None
-    cursors: Mapping[str, str] = field(default_factory=dict)
+    range: ReadRange | None = None
+    ranges: Mapping[str, ReadRange] = field(default_factory=dict)
     receipts: tuple[Receipt, ...] = ()
 
     @property
@@ -155,8 +158,7 @@ class Outcome:
     block: pa.Table | None = None
     receipt: Receipt | None = None
     splits: tuple[Split, ...] = ()
-    lower: str | None = None
-    upper: str | None = None
+    range: ReadRange | None = None
 
 
 def programs(plan: Plan) -> dict[str, TaskProgram]:
@@ -166,7 +168,7 @@ def programs(plan: Plan) -> dict[str, TaskProgram]:
 
 def program_of_step(plan: Plan, step: PlanStep) -> TaskProgram:
     """One extract step as a program of its own, for previews."""
-    member = Member(step.name, step.type.value, step.transform, None, changes_rows=False)
+    member = Member(step.name, step.type.value, step.transform, None, changes_rows=False, path=step.path)
     owners = _cursor_owners(plan, step.name) if step.extract and step.extract.incremental else ()
     return TaskProgram(step.name, (member,), (), step.extract, None, None, None, True, 1, owners)
 
@@ -184,6 +186,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
                 prefix=prefix_sql(plan, task, step.name),
                 changes_rows=step.sql is not None and (step.filters_rows or not step.row_wise) and step.load is None,
                 set_aside=set_aside_sql(plan, task, step.name),
+                path=step.path,
             )
             for step in steps
         ),

@@ -8,7 +8,7 @@ from runtime.connectors._contract import LoadCounts, Rejections
 from runtime.executions.chains import Chain, rejected_rows, rows_through
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Member, TaskProgram
-from runtime.executions.state import StepReport, TaskReport
+from runtime.executions.state import ReadRange, StepReport, TaskReport
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -21,7 +21,7 @@ class Measured:
     read: Meter
     made: Meter
     chain: Chain
-    cursors: Mapping[str, str]
+    ranges: Mapping[str, ReadRange]
     samples: Mapping[str, Json]
     rejections: Rejections
 
@@ -41,12 +41,14 @@ def task_report(program: TaskProgram, measured: Measured, load: LoadCounts | Non
         load_ms=max(0, load_ms),
         peak_memory_mb=usage.peak_mb,
         cpu_percent=usage.cpu_percent,
-        cursors=dict(measured.cursors),
+        ranges=dict(measured.ranges),
         set_aside=(*aside, *(row for found in measured.chain.aside.values() for row in found)),
     )
 
 
-def commit_report(program: TaskProgram, usage: Usage, counts: LoadCounts, cursors: Mapping[str, str]) -> TaskReport:
+def commit_report(
+    program: TaskProgram, usage: Usage, counts: LoadCounts, ranges: Mapping[str, ReadRange]
+) -> TaskReport:
     """The report of the final transaction of a partitioned load: true counts, and its time as load time."""
     step = StepReport(
         step=program.members[-1].name,
@@ -54,24 +56,30 @@ def commit_report(program: TaskProgram, usage: Usage, counts: LoadCounts, cursor
         updated=counts.updated,
         deleted=counts.deleted,
         failed=counts.failed,
+        processing_time_ms=usage.elapsed_ms,
+        memory_usage_mb=usage.peak_mb,
+        stats=_load_stats(counts),
     )
-    return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, cursors=dict(cursors))
+    return TaskReport((step,), load_ms=usage.elapsed_ms, peak_memory_mb=usage.peak_mb, ranges=dict(ranges))
 
 
-def merged(parts: Sequence[TaskReport]) -> TaskReport:
-    """One report for a task that ran in several parts: rows add up, times of parallel parts too, peaks are peaks."""
+def merged(parts: Sequence[TaskReport], commit: TaskReport | None = None) -> TaskReport:
+    """One report for a task that ran in several parts, and for what published them: rows add up, times of parallel
+    parts too, peaks are peaks.
+    """
     steps: dict[str, StepReport] = {}
+    count, parts = len(parts), [*parts, *([commit] if commit else [])]
     for part in parts:
         for step in part.steps:
             steps[step.step] = _together(steps[step.step], step) if step.step in steps else step
     return TaskReport(
-        steps=tuple(steps.values()),
+        steps=tuple(replace(step, stats={**step.stats, "partitions": count}) for step in steps.values()),
         extract_ms=sum(part.extract_ms for part in parts),
         transform_ms=sum(part.transform_ms for part in parts),
         load_ms=sum(part.load_ms for part in parts),
         peak_memory_mb=max(part.peak_memory_mb for part in parts),
         cpu_percent=max(part.cpu_percent for part in parts),
-        cursors={name: value for part in parts for name, value in part.cursors.items()},
+        ranges={name: read for part in parts for name, read in part.ranges.items()},
         set_aside=tuple(row for part in parts for row in part.set_aside),
     )
 
@@ -88,13 +96,15 @@ def _together(one: StepReport, other: StepReport) -> StepReport:
         processing_time_ms=one.processing_time_ms + other.processing_time_ms,
         memory_usage_mb=max(one.memory_usage_mb, other.memory_usage_mb),
         cpu_usage_percent=max(one.cpu_usage_percent, other.cpu_usage_percent),
-        stats={**one.stats, **other.stats, "partitions": _parts(one) + _parts(other)},
+        stats={name: _sum(one.stats.get(name), other.stats.get(name)) for name in {**one.stats, **other.stats}},
     )
 
 
-def _parts(report: StepReport) -> int:
-    parts = report.stats.get("partitions", 1)
-    return parts if isinstance(parts, int) else 1
+def _sum(one: Json, other: Json) -> Json:
+    """Counts add up; of anything else the first that is said."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return other if one is None else one
 
 
 def _step_reports(
@@ -131,13 +141,17 @@ def _step_reports(
 
 def _stats(member: Member, rows_in: int, rows_out: int, counts: LoadCounts) -> dict[str, Json]:
     if member.type == "load":
-        return {
-            "rows_inserted": counts.inserted,
-            "rows_updated": counts.updated,
-            "rows_deleted": counts.deleted,
-            "rows_failed": counts.failed,
-        }
+        return _load_stats(counts)
     stats: dict[str, Json] = {"rows_removed": max(0, rows_in - rows_out), "rows_added": max(0, rows_out - rows_in)}
     if member.set_aside is not None:
         stats["rows_set_aside"] = rows_in - rows_out
     return {"transform": member.transform, **stats} if member.transform else stats
+
+
+def _load_stats(counts: LoadCounts) -> dict[str, Json]:
+    return {
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_deleted": counts.deleted,
+        "rows_failed": counts.failed,
+    }

@@ -1,5 +1,6 @@
 """The states of a running execution's tasks, each carrying its own data, and the results that move them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,6 +51,18 @@ def _retry_class(error: DomainError) -> RetryClass | None:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRange:
+    """What one incremental read takes: from `lower` (None the first time) up to `upper`, which is not included.
+
+    `kept` holds, by load step, the cursor that each load downstream had in its destination when the range was set.
+    """
+
+    lower: str | None
+    upper: str
+    kept: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """What one step did. Times are in ms; `shared_with` names the steps fused with it, whose time and memory it shares.
 
@@ -83,8 +96,8 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """What one task did: its steps' reports, the split of its time in ms, the cursors it read up to, and the first
-    of the rows that its steps set aside.
+    """What one task did: its steps' reports, the split of its time in ms, the ranges that extracts read, by step, and
+    the first of the rows that its steps set aside.
     """
 
     steps: tuple[StepReport, ...]
@@ -93,7 +106,7 @@ class TaskReport:
     load_ms: int = 0
     peak_memory_mb: int = 0
     cpu_percent: float = 0.0
-    cursors: dict[str, str] = field(default_factory=dict)
+    ranges: dict[str, ReadRange] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
 
 

@@ -14,8 +14,9 @@ from models.errors import Terminal
 from models.fields import Json
 from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
+from runtime.executions.causes import traced
 from runtime.executions.chains import Chain
-from runtime.executions.cursors import cursor_text, lower_bound, read_request, upper_bound
+from runtime.executions.cursors import cursor_move, kept_cursors, read_range, read_request
 from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
@@ -55,18 +56,19 @@ def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker)
 
     `inputs` are re-iterable blocks by input name. A failed or abandoned run leaves the destination as it was.
     """
-    match request.phase:
-        case Phase.SPLIT:
-            with signing(request.program.extract_step):
-                outcome = _split(request, worker)
-            yield outcome
-        case Phase.COMMIT:
-            yield _commit(request, worker)
-        case Phase.ABORT:
-            _abort(request, worker)
-            yield Outcome(TaskReport(()))
-        case Phase.WHOLE | Phase.PARTITION:
-            yield from TaskRun(request, inputs, worker).items()
+    with traced(request.program.extract, request.program.members[0].path):
+        match request.phase:
+            case Phase.SPLIT:
+                with signing(request.program.extract_step):
+                    outcome = _split(request, worker)
+                yield outcome
+            case Phase.COMMIT:
+                yield _commit(request, worker)
+            case Phase.ABORT:
+                _abort(request, worker)
+                yield Outcome(TaskReport(()))
+            case Phase.WHOLE | Phase.PARTITION:
+                yield from TaskRun(request, inputs, worker).items()
 
 
 class TaskRun:
@@ -82,7 +84,7 @@ class TaskRun:
         self.read = Meter(self.usage.sample, keep=keep)
         self.made = Meter(self.usage.sample)
         self.chain = Chain(self.program, worker.engine)
-        self.cursors = dict(request.cursors)
+        self.ranges = dict(request.ranges)
         self.rejections = Rejections()
         self.flowing = False
 
@@ -119,12 +121,12 @@ class TaskRun:
         source = self.worker.connections.source(identity, request.context.revisions[identity])
         resources.callback(source.close)
         self.rejections = source.rejections
-        if extract.incremental and request.upper is None:
+        if extract.incremental and request.range is None:
             with signing(self.program.load_step):
-                lower = lower_bound(request, self.worker.connections)
-            request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
-        if request.upper is not None and request.program.extract_step:
-            self.cursors[request.program.extract_step] = request.upper
+                kept = kept_cursors(request, self.worker.connections)
+            request = replace(request, range=read_range(source, request, kept))
+        if request.range is not None and request.program.extract_step:
+            self.ranges[request.program.extract_step] = request.range
         wanted = read_request(request)
         split = request.split or source.split(wanted, 1)[0]
         return {self.program.members[0].name: self.read.reader(source.read(wanted, split))}
@@ -170,7 +172,7 @@ class TaskRun:
             receipt = yield from self._watched(lambda: destination.write(target, run, split.index, stream))
             yield Outcome(self._report(), receipt=receipt)
         else:
-            cursor = cursor_text(self.cursors)
+            cursor = cursor_move(self.ranges, run.step)
             counts = yield from self._watched(lambda: destination.load(target, run, stream, cursor))
             yield Outcome(self._report(counts))
 
@@ -183,9 +185,7 @@ class TaskRun:
             return future.result()
 
     def _report(self, counts: LoadCounts | None = None) -> TaskReport:
-        measured = Measured(
-            self.usage, self.read, self.made, self.chain, self.cursors, self._samples(), self.rejections
-        )
+        measured = Measured(self.usage, self.read, self.made, self.chain, self.ranges, self._samples(), self.rejections)
         return task_report(self.program, measured, counts)
 
     def _samples(self) -> dict[str, Json]:
@@ -224,23 +224,23 @@ def _split(request: TaskRequest, worker: Worker) -> Outcome:
     try:
         if extract.incremental:
             with signing(request.program.load_step):
-                lower = lower_bound(request, worker.connections)
-            request = replace(request, lower=lower, upper=upper_bound(source, request, lower))
+                kept = kept_cursors(request, worker.connections)
+            request = replace(request, range=read_range(source, request, kept))
         splits = source.split(read_request(request), request.program.partitions)
     finally:
         source.close()
-    return Outcome(TaskReport(()), splits=tuple(splits), lower=request.lower, upper=request.upper)
+    return Outcome(TaskReport(()), splits=tuple(splits), range=request.range)
 
 
 def _commit(request: TaskRequest, worker: Worker) -> Outcome:
     """Publish what all partitions landed, in the destination's one final transaction."""
     usage = Usage()
-    cursors = dict(request.cursors)
-    if request.upper is not None and request.program.extract_step:
-        cursors[request.program.extract_step] = request.upper
+    ranges, run = dict(request.ranges), _run_key(request)
+    if request.range is not None and request.program.extract_step:
+        ranges[request.program.extract_step] = request.range
     with _destination(request, worker) as (destination, target):
-        counts = destination.commit(target, _run_key(request), request.receipts, cursor_text(cursors))
-    return Outcome(commit_report(request.program, usage, counts, cursors))
+        counts = destination.commit(target, run, request.receipts, cursor_move(ranges, run.step))
+    return Outcome(commit_report(request.program, usage, counts, ranges))
 
 
 def _abort(request: TaskRequest, worker: Worker) -> None:

@@ -35,8 +35,8 @@ class ExecutionFilter:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All executions of a pipeline: how many, the share that completed of those that completed or failed (0-100),
-    the mean duration of the completed ones in minutes, and the records of all.
+    """All executions of a pipeline, dry runs aside: how many, the share that completed of those that completed or
+    failed (0-100), the mean duration of the completed ones in minutes, and the records of all.
     """
 
     total: int
@@ -161,7 +161,7 @@ _STATS = text("""
             count(*) FILTER (WHERE status = 'failed') AS failed,
             extract(epoch FROM avg(completed_at - started_at) FILTER (WHERE status = 'completed')) / 60 AS minutes,
             coalesce(sum(records_processed), 0) AS records
-        FROM pipeline_executions WHERE pipeline_id = wanted.id
+        FROM pipeline_executions WHERE pipeline_id = wanted.id AND NOT dry_run
     ) AS done
     ORDER BY wanted.place
 """)

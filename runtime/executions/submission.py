@@ -50,7 +50,7 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
     """Accept an execution of the pipeline's newest version; publish `runtime.bus.WORK` after the commit.
 
     The same idempotency key for the same pipeline gives the execution it gave first. Raises `NotFound`, `Conflict`
-    for a paused, inactive or archived pipeline, and for a key that was used with other parameters.
+    for a paused, inactive or archived pipeline, and for a key that was used for something else.
     """
     identity = as_uuid(submission.pipeline)
     wanted = {"id": identity, "name": str(submission.pipeline)}
@@ -93,9 +93,10 @@ async def _with_key(session: Session, submission: Submission, pipeline_id: UUID)
     row = (await session.execute(_WITH_KEY, parameters)).first()
     if row is None:
         return None
-    if row.execution_context.get("parameters", {}) != dict(submission.parameters) or row.dry_run != submission.dry_run:
+    asked = (dict(submission.parameters), submission.dry_run, submission.execution_type.value)
+    if (row.execution_context.get("parameters", {}), row.dry_run, row.execution_type) != asked:
         raise Conflict(
-            "this idempotency key was used with other parameters",
+            "this idempotency key was used with another execution type, other parameters, or for a dry run or none",
             hint="use a new key for a new execution",
             path="idempotency_key",
             code="idempotency_mismatch",
@@ -193,9 +194,11 @@ async def request_cancel(session: AsyncSession, execution_id: UUID) -> PipelineE
     """
     execution = await session.get(PipelineExecution, execution_id, with_for_update=True)
     if execution is None:
-        raise NotFound(f"there is no execution {execution_id}", path="execution_id")
+        hint = "see the executions there are"
+        raise NotFound(f"there is no execution {execution_id}", hint=hint, path="execution_id")
     if execution.state.is_terminal:
-        raise Conflict(f"the execution has {execution.state.value} already", code="already_ended")
+        hint = "nothing to do: what has ended cannot be stopped; execute the pipeline again for another run"
+        raise Conflict(f"the execution is {execution.state.value} already", hint=hint, code="already_ended")
     if execution.cancel_requested_at is not None:
         return execution
     now = datetime.now(UTC)

@@ -6,7 +6,7 @@ A plain class: `runtime.cluster` makes it an actor at the edge; tests step it wi
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -14,15 +14,26 @@ from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.fields import JsonObject
 from models.pipelines import RetryClass
+from runtime.connectors._contract import CURSOR_MOVED
 from runtime.executions import decide as decisions
 from runtime.executions.crew import Crew
-from runtime.executions.decide import Decision, after_failure, decide
+from runtime.executions.decide import Decision, activity, after_failure, decide, upstream
 from runtime.executions.endings import ending_of, error_details, without_effects
 from runtime.executions.entries import ENDINGS, disabled_entries, entries_of, failure_of, summary_of
 from runtime.executions.executor import Executor, TaskResult
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
 from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
-from runtime.executions.state import BackingOff, Failure, Running, Skipped, Stopped, Succeeded, TaskState, Waiting
+from runtime.executions.state import (
+    BackingOff,
+    Failure,
+    ReadRange,
+    Running,
+    Skipped,
+    Stopped,
+    Succeeded,
+    TaskState,
+    Waiting,
+)
 from runtime.pipelines.plan import Plan
 
 TICK_SECONDS = 1.0
@@ -76,6 +87,7 @@ class Supervisor:
                 if ending is not None:
                     return await self._finish(*ending, writer)
                 if all(isinstance(decision, decisions.Wake) for decision in due):
+                    self.journal.move(activity(self.states.values()))
                     await self._wait(due, writer)
         finally:
             writer.cancel()
@@ -111,7 +123,7 @@ class Supervisor:
             program=program,
             context=assignment.context,
             lower=assignment.lower.get(program.extract_step or ""),
-            cursors=self._cursors(name),
+            ranges=self._ranges(name),
         )
         self.states[name] = Running(attempt, now)
         for member in program.members:
@@ -135,7 +147,13 @@ class Supervisor:
     def _failed(self, name: str, attempt: int, failure: Failure) -> None:
         plan = self.assignment.plan
         task, now = plan.task_of(name), self.clock()
-        self._settle(name, after_failure(task, plan.retry_policy, attempt, failure, now, self._chance))
+        state = after_failure(task, plan.retry_policy, attempt, failure, now, self._chance)
+        self._settle(name, state)
+        if isinstance(state, BackingOff) and failure.error_type == CURSOR_MOVED:
+            for source in upstream(plan, name):
+                before = self.states[source]
+                if isinstance(before, Succeeded):
+                    self._settle(source, BackingOff(before.attempt, now, replace(failure, step=None)))
 
     def _settle(self, name: str, state: TaskState) -> None:
         program, before, now = self.assignment.programs[name], self.states[name], self.clock()
@@ -164,13 +182,13 @@ class Supervisor:
         payload: JsonObject = {"records_in": progress.records_in, "records_out": progress.records_out}
         self.journal.record(Entry(EventKind.STEP_PROGRESS, self.clock(), payload, step_name=member))
 
-    def _cursors(self, name: str) -> dict[str, str]:
-        """What the extracts upstream of a task have read up to; its load keeps it."""
-        found: dict[str, str] = {}
+    def _ranges(self, name: str) -> dict[str, ReadRange]:
+        """What the extracts upstream of a task have read; its load keeps how far they came."""
+        found: dict[str, ReadRange] = {}
         for source in self.assignment.programs[name].inputs:
             state = self.states[source]
             if isinstance(state, Succeeded):
-                found |= state.report.cursors
+                found |= state.report.ranges
         return found
 
     async def _write(self) -> None:

@@ -63,6 +63,7 @@ class _Compiling:
         default = (policy or DEFAULT_RETRY).max_attempts - 1
         base = PlanStep(
             name=placed.name,
+            path=placed.config_path,
             type=StepType(placed.step.type),
             order=order,
             inputs=wired.inputs,
@@ -74,7 +75,7 @@ class _Compiling:
             enabled=wired.enabled,
         )
         if placed.transform is not None:
-            base = base.model_copy(update={"transform": placed.transform.kind})
+            base = base.model_copy(update={"transform": placed.transform.kind, "path": placed.transform_path})
         if not wired.enabled:
             self.notes.append(f"Step {placed.name!r} does not run: {wired.because}.")
             return base

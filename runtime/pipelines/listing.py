@@ -50,8 +50,8 @@ class PipelineFilter:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How a pipeline did in the last 7 days: the share of finished executions that completed (0-100, 0 without any),
-    and the mean duration of the completed ones in minutes.
+    """How a pipeline did in the last 7 days, dry runs aside: the share of finished executions that completed (0-100,
+    0 without any), and the mean duration of the completed ones in minutes.
     """
 
     success_rate: float
@@ -60,7 +60,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many pipelines there are, may run, run now, and had a failure in the last 24 hours."""
+    """How many pipelines there are, may run, run now, and had a failure in the last 24 hours, dry runs aside."""
 
     total: int
     active: int
@@ -88,7 +88,7 @@ _FIGURES = text("""
             count(*) FILTER (WHERE status = 'failed') AS failed,
             extract(epoch FROM avg(completed_at - started_at) FILTER (WHERE status = 'completed')) / 60 AS minutes
         FROM pipeline_executions
-        WHERE pipeline_id = wanted.id AND started_at >= now() - interval '7 days'
+        WHERE pipeline_id = wanted.id AND started_at >= now() - interval '7 days' AND NOT dry_run
     ) AS recent
     ORDER BY wanted.place
 """)
@@ -102,10 +102,11 @@ async def figures(session: AsyncSession, ids: list[UUID]) -> list[Figures]:
 
 _SUMMARY = text("""
     SELECT count(*) AS total, count(*) FILTER (WHERE is_active) AS active,
-        count(*) FILTER (WHERE id IN (SELECT pipeline_id FROM pipeline_executions WHERE status = 'running')) AS running,
+        count(*) FILTER (WHERE id IN (
+            SELECT pipeline_id FROM pipeline_executions WHERE status = 'running' AND NOT dry_run)) AS running,
         count(*) FILTER (WHERE id IN (
             SELECT pipeline_id FROM pipeline_executions
-            WHERE status = 'failed' AND completed_at >= now() - interval '24 hours')) AS failed_24h
+            WHERE status = 'failed' AND completed_at >= now() - interval '24 hours' AND NOT dry_run)) AS failed_24h
     FROM data_pipelines WHERE archived_at IS NULL
 """)
 
@@ -117,10 +118,10 @@ async def summary(session: AsyncSession) -> Summary:
 
 
 async def last_executions(session: AsyncSession, ids: list[UUID]) -> list[PipelineExecution | None]:
-    """The execution of each pipeline that was accepted last, in the order of the ids."""
+    """The execution of each pipeline that was accepted last, dry runs aside, in the order of the ids."""
     order = Order((col(PipelineExecution.started_at), col(PipelineExecution.id)), descending=True)
-    owner = col(PipelineExecution.pipeline_id)
-    pages = await fetch_each(session, select(PipelineExecution), owner, ids, order, 1)
+    owner, real = col(PipelineExecution.pipeline_id), select(PipelineExecution).where(~col(PipelineExecution.dry_run))
+    pages = await fetch_each(session, real, owner, ids, order, 1)
     return [next(iter(found.rows), None) for found in pages]
 
 
@@ -199,7 +200,9 @@ def _filtered(wanted: PipelineFilter) -> Select[DataPipeline]:
 
 def _last_status() -> ScalarSelect[ExecutionStatus]:
     execution = PipelineExecution
-    mine = select(col(execution.status)).where(col(execution.pipeline_id) == col(DataPipeline.id))
+    mine = select(col(execution.status)).where(
+        col(execution.pipeline_id) == col(DataPipeline.id), ~col(execution.dry_run)
+    )
     return mine.order_by(col(execution.started_at).desc()).limit(1).correlate(DataPipeline).scalar_subquery()
 
 

@@ -59,10 +59,11 @@ class PlanStep(StrictModel):
     query unites its inputs by name. `set_aside` is the query of the input rows that it leaves out as bad: first why,
     then the row as it came. `columns` is the output schema; None where it is not known before the run.
     `after` are steps that must be done before this one, without giving it rows. A step that is not `enabled` has
-    the inputs it was written with, and is in no task.
+    the inputs it was written with, and is in no task. `path` is where its configuration is in the document.
     """
 
     name: str
+    path: str = ""
     type: StepType
     order: int
     inputs: tuple[str, ...] = ()

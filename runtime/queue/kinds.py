@@ -10,3 +10,5 @@ class WorkKind(StrEnum):
     CHECK = "check"
     DISCOVER = "discover"
     PREVIEW = "preview"
+    VERSIONS = "versions"
+    RESTORE = "restore"

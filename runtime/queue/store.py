@@ -168,6 +168,20 @@ async def settle(session: Session, claimed: Claim, result: Json = None, error: D
     return (await session.execute(_SETTLE, parameters)).first() is not None
 
 
+_PRUNE = text("""
+    DELETE FROM work_items WHERE id IN (
+        SELECT id FROM work_items WHERE finished_at < now() - make_interval(days => :days)
+        LIMIT :most FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+""")
+
+
+async def prune(session: Session, days: int, most: int) -> int:
+    """Remove at most `most` items that ended more than `days` ago; answers how many."""
+    return len((await session.execute(_PRUNE, {"days": days, "most": most})).all())
+
+
 async def outcome(database: Database, bus: Bus, identity: Identity, item: UUID, seconds: float) -> Json:
     """Wait at most `seconds` for an item's end: its result, or its typed error raised.
 

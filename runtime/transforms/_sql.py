@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.errors import ParseError, SqlglotError
 
 from models.errors import Invalid
@@ -66,7 +67,7 @@ def parse_query(sql: str, path: str, *, dialect: str = DIALECT, parameters: bool
 
     Raises `Invalid` for anything else, and for functions that reach outside the query's own tables.
     """
-    tree = _only_statement(sql, path, dialect)
+    tree = _only_statement(sql, path, dialect, parameters=parameters)
     refused = tree if not isinstance(tree, exp.Query) else tree.find(*_REFUSED)
     if refused is not None or not isinstance(tree, exp.Query):
         word = (refused or tree).key.upper()
@@ -81,15 +82,35 @@ def parse_query(sql: str, path: str, *, dialect: str = DIALECT, parameters: bool
     return tree
 
 
-def _only_statement(sql: str, path: str, dialect: str) -> exp.Expr:
+def _only_statement(sql: str, path: str, dialect: str, *, parameters: bool = False) -> exp.Expr:
     try:
-        statements = [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
+        statements = _statements(sql, dialect)
     except SqlglotError as error:
-        raise _unparsable(error, path, dialect) from error
+        try:
+            plain = _with_plain_parameters(sql, dialect) if parameters else sql
+            if plain == sql:
+                raise
+            statements = _statements(plain, dialect)
+        except SqlglotError:
+            raise _unparsable(error, path, dialect) from error
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements"
         raise Invalid(f"{what}; exactly one is wanted", hint="remove the semicolon and what follows it", path=path)
     return statements[0]
+
+
+def _statements(sql: str, dialect: str) -> list[exp.Expr]:
+    return [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
+
+
+def _with_plain_parameters(sql: str, dialect: str) -> str:
+    """The SQL for the parser, which takes a parameter that is named as a reserved word (`:from`) for that word."""
+    tokens = sqlglot.tokenize(sql, dialect=dialect)
+    for colon, word in reversed(list(pairwise(tokens))):
+        is_parameter = colon.token_type is TokenType.COLON and word.start == colon.end + 1
+        if is_parameter and word.token_type is not TokenType.VAR and word.text.isidentifier():
+            sql = f"{sql[: word.end + 1]}_{sql[word.end + 1 :]}"
+    return sql
 
 
 def _unparsable(error: SqlglotError, path: str, dialect: str) -> Invalid:

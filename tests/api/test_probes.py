@@ -5,6 +5,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from api import welcome
 from api.app import create_app
 from runtime.bus import Bus
 from runtime.database import Database
@@ -99,3 +100,12 @@ async def test_a_method_that_is_not_offered_is_a_problem_that_names_those_that_a
     assert "GET" in answer.headers["allow"]
     assert answer.json()["hint"].startswith("this path takes ")
     assert "GET" in answer.json()["hint"]
+
+
+async def test_the_root_says_what_there_is(api: Api) -> None:
+    page = await api.http.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    for path in welcome.PLACES:
+        assert f'href="{path}"' in page.text
+        assert (await api.http.get(path)).status_code != 404

@@ -3,13 +3,18 @@
 import json
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
+import pyarrow as pa
 import pytest
 
+from models.destinations import WriteMode
+from models.fields import parse
 from runtime.access.sealing import sealer_of
-from runtime.connectors.store import open_destination
+from runtime.connectors._contract import RunKey, Target
+from runtime.connectors.opening import open_destination
+from runtime.connectors.parquet_files import ParquetDestination, ParquetDestinationConfig
 from runtime.database import Database
 from tests.kit.graphql import Api
 from tests.kit.identities import ANALYST, RUNTIME
@@ -136,6 +141,43 @@ async def test_an_analyst_reads_destinations_and_changes_none(api: Api, tmp_path
     made = await created(api, tmp_path)
     assert await api.ask('{destination(reference: "warehouse"){kind}}', by=ANALYST) == {"kind": "parquet"}
     assert (await api.ask(ARCHIVE, {"id": made["id"]}, by=ANALYST))["__typename"] == "DeniedError"
+
+
+VERSIONS = 'query($id: ID!) { destinationVersions(id: $id, table: "guests") { version rows replacedBy expiresAt } }'
+RESTORE = """
+    mutation($id: ID!, $version: String!) { restoreDestination(id: $id, table: "guests", version: $version) {
+        __typename
+        ... on RestoredTable { table version rows destination { destinationName } }
+        ... on Error { code hint }
+    } }
+"""
+
+
+async def test_what_an_overwrite_replaced_is_listed_and_restored_by_the_runtime(
+    api: Api, tmp_path: Path, working: None, owner: asyncpg.Connection
+) -> None:
+    made = await created(api, tmp_path)
+    tables = ParquetDestination(parse(ParquetDestinationConfig, {"root": str(tmp_path)}))
+    target = Target("guests", WriteMode.OVERWRITE, backup={"enabled": True})
+    last = [RunKey(uuid4(), uuid4(), "load") for _ in range(2)]
+    for run, names in zip(last, (["Ada", "Ben"], ["Cleo"]), strict=True):
+        tables.load(target, run, pa.table({"guest": names}).to_reader(), None)
+    (kept,) = await api.ask(VERSIONS, {"id": made["id"]})
+    assert (kept["rows"], kept["replacedBy"]) == (2, str(last[1].execution_id))
+    restored = await api.ask(RESTORE, {"id": made["id"], "version": kept["version"]})
+    assert restored == {
+        "__typename": "RestoredTable",
+        "table": "guests",
+        "version": kept["version"],
+        "rows": 2,
+        "destination": {"destinationName": "warehouse"},
+    }
+    error = await api.ask(RESTORE, {"id": made["id"], "version": "99"})
+    assert (error["__typename"], error["code"]) == ("NotFoundError", "not_found")
+    noted = await owner.fetch("SELECT detail FROM audit_log WHERE action = 'restore' ORDER BY id")
+    assert [json.loads(row["detail"])["version"] for row in noted] == [kept["version"], "99"]
+    refused = await api.ask(RESTORE, {"id": made["id"], "version": kept["version"]}, by=ANALYST)
+    assert refused["__typename"] == "DeniedError"
 
 
 async def test_a_test_and_a_discovery_are_done_by_the_runtime(api: Api, tmp_path: Path, working: None) -> None:

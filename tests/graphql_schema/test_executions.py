@@ -52,6 +52,8 @@ async def test_the_same_key_gives_the_same_execution(api: Api, bookings: DataPip
     assert first["id"] == again["id"]
     other = await executed(api, bookings.id, idempotencyKey="k", dryRun=True)
     assert (other["__typename"], other["path"]) == ("ConflictError", "idempotency_key")
+    typed = await executed(api, bookings.id, idempotencyKey="k", executionType="RETRY")
+    assert (typed["__typename"], typed["code"]) == ("ConflictError", "idempotency_mismatch")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,9 @@ async def test_a_waiting_execution_is_cancelled_at_once(api: Api, bookings: Data
     made = await executed(api, bookings.id)
     gone = await api.ask(CANCEL, {"id": made["executionId"]})
     assert (gone["status"], gone["state"]) == ("CANCELLED", "CANCELLED")
-    assert (await api.ask(CANCEL, {"id": made["id"]}))["code"] == "already_ended"
+    again = await api.ask(CANCEL, {"id": made["id"]})
+    assert (again["code"], again["message"]) == ("already_ended", "the execution is cancelled already")
+    assert "cannot be stopped" in again["hint"]
 
 
 async def test_a_running_execution_is_asked_to_stop(api: Api, database: Database, bookings: DataPipeline) -> None:

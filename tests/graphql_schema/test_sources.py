@@ -1,6 +1,7 @@
 """Sources are added, changed, tested and discovered, and never tell their configuration."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from api.app import create_app
 from runtime.access.principal import Principal
 from runtime.access.sealing import sealer_of
 from runtime.bus import Bus
-from runtime.connectors.store import open_source
+from runtime.connectors.opening import open_source
 from runtime.database import Database
 from runtime.settings import Settings
 from tests.kit.graphql import Api
@@ -32,7 +33,7 @@ UPDATE = """
     mutation($id: ID!, $input: UpdateSourceInput!) {
         updateSource(id: $id, input: $input) {
             __typename
-            ... on Source { sourceName isActive rateLimitConfig }
+            ... on Source { sourceName isActive monitoringConfig }
             ... on Error { code message hint path }
         }
     }
@@ -151,12 +152,12 @@ async def test_there_is_no_field_to_read_a_secret_with(api: Api, files: Path, fi
 
 async def test_a_source_is_changed_where_the_change_says_so(api: Api, files: Path) -> None:
     source = await created(api, files)
-    change = {"sourceName": "visitors", "rateLimitConfig": {"requests_per_second": 5.0}}
+    change = {"sourceName": "visitors", "monitoringConfig": {"interval_seconds": 60}}
     changed = await api.ask(UPDATE, {"id": source["id"], "input": change})
     assert changed["__typename"] == "Source", changed
     assert changed["sourceName"] == "visitors"
     assert changed["isActive"] is True
-    assert changed["rateLimitConfig"]["requests_per_second"] == 5.0
+    assert changed["monitoringConfig"]["interval_seconds"] == 60
 
 
 async def test_credentials_are_not_replaced_alone_because_nobody_can_read_the_rest(api: Api, files: Path) -> None:
@@ -193,13 +194,41 @@ async def test_a_source_that_a_pipeline_reads_is_not_archived(api: Api, files: P
     assert "load guests" in error["hint"]
 
 
-async def test_a_test_reaches_the_source_and_keeps_its_health(api: Api, files: Path, working: None) -> None:
+@pytest.mark.parametrize("is_active", [True, False])
+async def test_a_test_reaches_the_source_and_keeps_its_health(
+    api: Api, files: Path, working: None, owner: asyncpg.Connection, is_active: bool
+) -> None:
     source = await created(api, files)
+    await owner.execute("UPDATE data_sources SET is_active = $1", is_active)
     document = "mutation($id: ID!){testSource(id: $id){...on ConnectionCheck{ok message} ...on Error{code message}}}"
     assert (await api.ask(document, {"id": source["id"]}))["ok"] is True
     found = await api.ask('{source(reference: "guests"){healthStatus lastHealthCheck}}')
     assert found["healthStatus"] == "HEALTHY"
     assert found["lastHealthCheck"]
+
+
+@pytest.mark.parametrize("asked", ["testSource", "discoverSource"])
+async def test_what_is_wrong_with_a_connection_is_placed_as_at_its_creation(
+    api: Api, files: Path, working: None, asked: str
+) -> None:
+    source = await created(api, files)
+    shutil.rmtree(files)
+    error = await api.ask(f"mutation($id: ID!){{{asked}(id: $id){{...on Error{{path hint}}}}}}", {"id": source["id"]})
+    assert error["path"] == "connection_config.root"
+    assert error["hint"]
+
+
+@pytest.mark.parametrize("limit", ["max_concurrent", "requests_per_second"])
+async def test_a_pace_is_for_sources_that_are_asked_by_requests(api: Api, files: Path, limit: str) -> None:
+    source = await created(api, files)
+    for document, variables in (
+        (CREATE, {"input": given(files, sourceName="more", rateLimitConfig={limit: 2})}),
+        (UPDATE, {"id": source["id"], "input": {"rateLimitConfig": {limit: 2}}}),
+    ):
+        error = await api.ask(document, variables)
+        assert (error["__typename"], error["path"]) == ("InvalidError", "rate_limit_config")
+        assert error["message"] == f"a csv source has no {limit}"
+        assert "http" in error["hint"]
 
 
 async def test_a_test_of_what_is_not_saved_keeps_nothing(

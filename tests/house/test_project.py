@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Final, cast
 from xml.etree import ElementTree
+from zipfile import ZipFile
 
 from runtime.demo.definitions import PIPELINES
-from tests.house.tree import ROOT, tracked
+from tests.house.tree import PACKAGES, ROOT, tracked
 
 LOCK: Final = (ROOT / "deploy" / "requirements.lock").read_text()
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -110,3 +113,15 @@ def test_the_process_that_listens_loads_nothing_that_computes() -> None:
     code = f"import json, sys, api.server; print(json.dumps([one for one in {HEAVY!r} if one in sys.modules]))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert cast(list[str], json.loads(ran.stdout)) == []
+
+
+def test_the_wheel_holds_the_packages_with_what_in_them_is_not_code(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as opened:
+        held = {name for name in opened.namelist() if ".dist-info/" not in name}
+    assert {path for path in tracked() if path.partition("/")[0] in PACKAGES} - held == set()
+    assert {name.partition("/")[0] for name in held} == set(PACKAGES)
+    for pattern in ("models/migrations/sql/*.sql", "runtime/demo/pipelines/*.yaml", "graphql_schema/schema.graphql"):
+        assert [name for name in held if fnmatch(name, pattern)], pattern

@@ -19,7 +19,7 @@ from runtime.settings import Settings
 from tests.kit.database import Postgres
 from tests.kit.identities import RUNTIME
 
-KINDS = [WorkKind.CHECK, WorkKind.DISCOVER, WorkKind.PREVIEW]
+KINDS = [kind for kind in WorkKind if kind is not WorkKind.EXECUTION]
 POLL_SECONDS = 0.02
 
 
@@ -27,7 +27,7 @@ POLL_SECONDS = 0.02
 async def working(
     settings: Settings, database: Database, postgres: Postgres, database_name: str
 ) -> AsyncIterator[None]:
-    """While this lasts, checks, discoveries and previews are done."""
+    """While this lasts, all work but executions is done."""
     background, own = Background(), Database(postgres.server.url(database_name), pool_size=1)
     sealer = sealer_of(settings)
     engine = Engine(EngineLimits(threads=1, memory_mb=128, spill_folder=settings.home / "spill"))

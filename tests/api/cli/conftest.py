@@ -19,6 +19,7 @@ destination:
   kind: csv
   connection_config: {{root: {folder}/out}}
   write_mode: overwrite
+  backup_config: {{enabled: true}}
 ---
 pipeline:
   pipeline_name: {name}

@@ -82,7 +82,7 @@ def test_what_has_ended_cannot_be_cancelled(saved: Guests) -> None:
     assert isinstance(execution, dict)
     said = saved.run("cancel", execution["execution_id"])
     assert said.status == 1
-    assert "the execution has completed already" in said.err
+    assert "the execution is completed already" in said.err
 
 
 SLOW = """

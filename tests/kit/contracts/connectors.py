@@ -3,9 +3,13 @@
 A connector's test module subclasses `SourceContract` or `DestinationContract` and gives a fixture `harness`.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid4
@@ -15,16 +19,19 @@ import pytest
 
 from models.base import StrictModel
 from models.destinations import WriteMode
-from models.errors import DomainError, Invalid, RunError, Terminal
+from models.errors import DomainError, Invalid, NotFound, Retryable, RunError, Terminal
 from models.fields import Json, JsonObject, parse
 from runtime.connectors._contract import (
+    CURSOR_MOVED,
     DESTINATIONS,
     SOURCES,
+    CursorMove,
     CursorRange,
     Destination,
     LoadCounts,
     ReadRequest,
     Receipt,
+    Restorable,
     RunKey,
     Source,
     Split,
@@ -342,12 +349,12 @@ class DestinationContract:
         key = run()
         first = self.opened(harness)
         receipts = landed(first, target(mode, "id"), key, [rows(5), rows(5, 5)])
-        counts = first.commit(target(mode, "id"), key, receipts, "c1")
+        counts = first.commit(target(mode, "id"), key, receipts, CursorMove("c1"))
         first.close()
         later = self.opened(harness)
         successor = RunKey(key.pipeline_id, key.execution_id, key.step, generation=1)
-        again = later.commit(target(mode, "id"), key, receipts, "c1")
-        taken_over = later.commit(target(mode, "id"), successor, receipts, "c1")
+        again = later.commit(target(mode, "id"), key, receipts, CursorMove("c1"))
+        taken_over = later.commit(target(mode, "id"), successor, receipts, CursorMove("c1"))
         later.close()
         assert counts == again == taken_over == LoadCounts(inserted=10)
         assert contents(harness) == rows(10).to_pylist()
@@ -356,7 +363,7 @@ class DestinationContract:
     def test_an_aborted_run_leaves_the_table_as_it_was(
         self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
     ) -> None:
-        destination.load(upsert(), run(), rows(4).to_reader(), "before")
+        destination.load(upsert(), run(), rows(4).to_reader(), CursorMove("before"))
         key = run()
         landed(destination, target(mode, "id"), key, [rows(5, 2)])
         destination.abort(target(mode, "id"), key)
@@ -367,7 +374,7 @@ class DestinationContract:
     def test_a_load_that_fails_midway_leaves_the_table_as_it_was(
         self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
     ) -> None:
-        destination.load(upsert(), run(), rows(4).to_reader(), "before")
+        destination.load(upsert(), run(), rows(4).to_reader(), CursorMove("before"))
         with pytest.raises(RunError, match="the source went away"):
             destination.load(target(mode, "id"), run(), failing(rows(500, 2)), None)
         assert contents(harness) == rows(4).to_pylist()
@@ -451,20 +458,76 @@ class DestinationContract:
         self, harness: DestinationHarness, destination: Destination[StrictModel]
     ) -> None:
         first, second = run(), run()
-        destination.load(target(WriteMode.APPEND), first, rows(2).to_reader(), "2024-01-01")
-        following = RunKey(first.pipeline_id, uuid4(), first.step)
+        destination.load(target(WriteMode.APPEND), first, rows(2).to_reader(), CursorMove("2024-01-01"))
+        following, moved = RunKey(first.pipeline_id, uuid4(), first.step), CursorMove("2024-02-02", "2024-01-01")
         with pytest.raises(RunError):
-            destination.load(target(WriteMode.APPEND), following, failing(rows(500)), "2024-02-02")
+            destination.load(target(WriteMode.APPEND), following, failing(rows(500)), moved)
         assert destination.cursor(first.pipeline_id, first.step) == "2024-01-01"
         assert destination.cursor(second.pipeline_id, second.step) is None
-        destination.load(target(WriteMode.APPEND), following, rows(1, 2).to_reader(), "2024-02-02")
+        destination.load(target(WriteMode.APPEND), following, rows(1, 2).to_reader(), moved)
         assert destination.cursor(first.pipeline_id, first.step) == "2024-02-02"
+
+    @pytest.mark.parametrize("mode", list(WriteMode))
+    def test_a_range_that_another_run_has_published_is_refused(
+        self, harness: DestinationHarness, destination: Destination[StrictModel], mode: WriteMode
+    ) -> None:
+        first, plan = run(), target(mode, "id")
+        late, other = (RunKey(first.pipeline_id, uuid4(), first.step) for _ in range(2))
+        receipts = landed(destination, plan, late, [rows(3), rows(3, 3)])
+        destination.load(plan, first, rows(5).to_reader(), CursorMove("2024-02-02"))
+        for before in (None, "2024-01-01"):
+            for attempt in (
+                partial(destination.load, plan, other, rows(9).to_reader(), CursorMove("2024-01-31", before)),
+                partial(destination.commit, plan, late, receipts, CursorMove("2024-03-03", before)),
+            ):
+                with pytest.raises(Retryable) as raised:
+                    attempt()
+                assert raised.value.specific_code == CURSOR_MOVED
+        assert destination.cursor(first.pipeline_id, first.step) == "2024-02-02"
+        assert contents(harness) == rows(5).to_pylist()
+        destination.commit(plan, late, receipts, CursorMove("2024-03-03", "2024-02-02"))
+
+    def test_of_two_runs_that_publish_one_range_at_once_one_is_refused(self, harness: DestinationHarness) -> None:
+        first, plan, gate = run(), target(WriteMode.APPEND), threading.Barrier(2)
+
+        def publish(number: int) -> str:
+            destination = self.opened(harness)
+            key = RunKey(first.pipeline_id, uuid4(), first.step)
+            receipts = landed(destination, plan, key, [rows(10)])
+            gate.wait(timeout=30)
+            try:
+                destination.commit(plan, key, receipts, CursorMove(f"c{number}"))
+            except Retryable as error:
+                return error.specific_code
+            return "published"
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(publish, range(2))) == [CURSOR_MOVED, "published"]
+        assert contents(harness) == rows(10).to_pylist()
 
     def test_discovery_shows_the_table(
         self, harness: DestinationHarness, destination: Destination[StrictModel]
     ) -> None:
         destination.load(target(WriteMode.APPEND), run(), rows(1).to_reader(), None)
         assert destination.discover()[DATASET].names == rows(1).schema.names
+
+    def test_what_an_overwrite_replaced_can_be_restored(
+        self, harness: DestinationHarness, destination: Destination[StrictModel]
+    ) -> None:
+        assert isinstance(destination, Restorable)
+        plan = replace(target(WriteMode.OVERWRITE), backup={"enabled": True, "keep_versions": 2})
+        runs = [run() for _ in range(3)]
+        for number, key in enumerate(runs, 3):
+            destination.load(plan, key, rows(number).to_reader(), CursorMove(f"c{number}"))
+        newest, oldest = destination.versions(DATASET)
+        assert (newest.rows, newest.replaced_by) == (4, runs[2].execution_id)
+        assert newest.expires_at - newest.replaced_at == timedelta(days=7)
+        assert [destination.restore(DATASET, oldest.version) for _ in range(2)] == [3, 3]
+        assert contents(harness) == rows(3).to_pylist()
+        assert destination.cursor(runs[2].pipeline_id, runs[2].step) == "c5"
+        for unknown in (str(uuid4()), "999", "no version"):
+            with pytest.raises(NotFound, match="no earlier version"):
+                destination.restore(DATASET, unknown)
 
     def test_a_bad_configuration_is_refused_with_its_path(self, harness: DestinationHarness) -> None:
         refuse_bad_configs(DESTINATIONS.get(harness.kind), harness.bad_configs())

@@ -140,6 +140,12 @@ def execution(
     )
 
 
+def dry(row: PipelineExecution) -> PipelineExecution:
+    """The same as a dry run."""
+    row.dry_run = True
+    return row
+
+
 async def saved(database: Database, *rows: PipelineExecution, by: Principal = ENGINEER) -> None:
     """Keep executions."""
     async with database.transaction(by) as session:

@@ -76,6 +76,49 @@ def test_a_row_is_masked_by_the_names_of_its_columns_to_any_depth() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"name": "Miller"},
+        {"Name": "Miller", "city": "Ely", "capacity": 80},
+        {"display_name": "Miller"},
+        {"couple": "Miller"},
+        {"names": ["Miller", "Moore"]},
+        {"guest": {"name": "Miller"}},
+        {"vendor": {"name": "Miller", "contact": {"name": "Moore"}}},
+        {"venue": {"name": "Castle Hill", "contact": {"name": "Miller"}}},
+        {"planner_name": "Miller"},
+        {"guests_names": "Miller"},
+        {"ownerName": "Miller"},
+    ],
+)
+def test_a_name_that_may_be_a_persons_is_hidden(row: dict[str, Json]) -> None:
+    masked = str(mask_row(row))
+    assert "M***" in masked
+    assert not any(name in masked for name in ("Miller", "Moore"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"venue_name": "Castle Hill"},
+        {"pipeline_name": "bookings"},
+        {"venue": {"name": "Castle Hill"}},
+        {"venues": [{"name": "Castle Hill"}]},
+        {"booking": {"package": {"name": "Silver", "price": 10}}},
+        {"couple": 7},
+        {"filename": "guests.csv"},
+    ],
+)
+def test_the_name_of_a_thing_is_shown(row: dict[str, Json]) -> None:
+    assert mask_row(row) == row
+
+
+def test_what_a_row_is_about_says_whose_name_it_has() -> None:
+    assert mask_row({"name": "bookings"}, "pipeline") == {"name": "bookings"}
+    assert mask_row({"name": "Miller"}, "user") == {"name": "M***"}
+
+
 def test_masking_takes_time_in_proportion_to_the_text() -> None:
     long = "a" * 200_000 + "@" + "b." * 50_000 + " +" + "1 " * 50_000
     assert mask_text(long)

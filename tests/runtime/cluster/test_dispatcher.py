@@ -1,16 +1,20 @@
 """The dispatcher hands each item to whoever does it, holds its lease, and survives those who break."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncpg
 from sqlalchemy import text
 
 from runtime.bus import WORK, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.pool import Pool
 from runtime.database import Database
+from runtime.executions.logs import LogFile
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
 from runtime.queue.store import Claim
@@ -48,7 +52,7 @@ class Hands:
 class Office:
     """A running dispatcher and what it handed out."""
 
-    def __init__(self, database: Database, bus: Bus, supervisors: int) -> None:
+    def __init__(self, database: Database, bus: Bus, supervisors: int, settings: Settings | None = None) -> None:
         self.database = database
         self.bus = bus
         self.seen: list[Claim] = []
@@ -62,7 +66,7 @@ class Office:
             return self.supervisors[-1]
 
         pool = Pool(make, SupervisorHandle.end, least=supervisors, most=supervisors)
-        self.dispatcher = Dispatcher(Settings(), database, bus, pool, workers)
+        self.dispatcher = Dispatcher(settings or Settings(), database, bus, pool, workers)
 
     async def submit(self, kind: WorkKind, count: int = 1) -> list[UUID]:
         async with self.database.transaction(ENGINEER) as session:
@@ -91,8 +95,10 @@ class Office:
 
 
 @asynccontextmanager
-async def office(database: Database, bus: Bus, supervisors: int = 2) -> AsyncIterator[Office]:
-    made = Office(database, bus, supervisors)
+async def office(
+    database: Database, bus: Bus, supervisors: int = 2, settings: Settings | None = None
+) -> AsyncIterator[Office]:
+    made = Office(database, bus, supervisors, settings)
     running = asyncio.create_task(made.dispatcher.run())
     try:
         yield made
@@ -187,3 +193,21 @@ async def test_a_dispatcher_that_stops_gives_back_what_it_holds(database: Databa
         async with database.transaction(RUNTIME) as session:
             states = await session.execute(text("SELECT state, holder FROM work_items"))
             assert [tuple(row) for row in states] == [("queued", None)] * 2
+
+
+async def test_work_and_logs_past_their_retention_are_removed(
+    database: Database, bus: Bus, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    async with database.transaction(ENGINEER) as session:
+        await queue.enqueue(session, WorkKind.PREVIEW, by=ENGINEER.user_id)
+    await owner.execute("UPDATE work_items SET state = 'done', finished_at = now() - interval '8 days'")
+    log = LogFile(tmp_path / "artifacts", uuid4())
+    log.write([{"kind": "execution_started"}])
+    path = tmp_path / "artifacts" / log.location
+    os.utime(path, (0, 0))
+
+    async def gone() -> bool:
+        return not path.exists() and await owner.fetchval("SELECT count(*) FROM work_items") == 0
+
+    async with office(database, bus, settings=Settings(home=tmp_path)):
+        await eventually(gone, because="the dispatcher keeps house")

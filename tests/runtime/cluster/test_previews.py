@@ -86,7 +86,7 @@ async def test_a_join_is_shown_with_what_either_side_gave(desk: Desk) -> None:
     assert (len(rows), counts) == (6, (11, 6))
     columns, rows, counts = told(steps["counted"])
     assert columns == {"couple": "VARCHAR", "n": "BIGINT"}
-    assert sorted(rows) == [["Ada & Bo", 3], ["Cy & Di", 3]]
+    assert sorted(rows) == [["A***", 3], ["C***", 3]]
     assert told(steps["load"])[2] == (2, 2)
     assert desk.rows("out", "seated") == []
 

@@ -9,7 +9,7 @@ from models.errors import Invalid
 from models.fields import JsonObject, StrictModel
 from models.schemas import SchemaConfig
 from runtime.access.sealing import Sealer
-from runtime.connectors.configs import Parts, open_inline, plugin_of, seal, seal_inline, unseal, whole
+from runtime.connectors.configs import Parts, Plugin, open_inline, placed, plugin_of, seal, seal_inline, unseal, whole
 from runtime.connectors.csv_files import CsvSource
 from tests.kit.graphql import SEALING_KEY
 
@@ -54,6 +54,22 @@ class FlatSource(CsvSource):
 
 
 LOGIN: JsonObject = {"user": "app", "password": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "path", "expected"),
+    [
+        (NestedSource, "host", "connection_config.host"),
+        (NestedSource, "authentication", "authentication_config"),
+        (NestedSource, "authentication.user", "authentication_config.user"),
+        (NestedSource, "schema_config.datasets", "schema_config.datasets"),
+        (FlatSource, "user", "connection_config.user"),
+        (CsvSource, "datasets[0].columns", "connection_config.datasets[0].columns"),
+        (CsvSource, "parameters.day", "parameters.day"),
+    ],
+)
+def test_a_key_of_the_whole_is_placed_where_it_is_given(plugin: Plugin, path: str, expected: str) -> None:
+    assert placed(plugin, path) == expected
 
 
 def test_credentials_go_into_the_field_that_a_plugin_has_for_them() -> None:

@@ -18,7 +18,7 @@ import pytest
 from models.destinations import WriteMode
 from models.errors import DomainError, Invalid, NotFound, Terminal
 from models.fields import Json, parse
-from runtime.connectors._contract import LoadCounts, ReadRequest, RunKey, Split, Target
+from runtime.connectors._contract import CursorMove, LoadCounts, ReadRequest, RunKey, Split, Target
 from runtime.connectors.csv_files import CsvConfig, CsvDestination, CsvDestinationConfig, CsvSource
 from runtime.connectors.parquet_files import ParquetDestination, ParquetDestinationConfig
 
@@ -236,7 +236,7 @@ def overwrites(root: Path, days: Sequence[int], backup: dict[str, Json]) -> CsvD
 
 def test_an_overwritten_table_can_be_restored(tmp_path: Path) -> None:
     tables = overwrites(tmp_path, [1, 2, 3], BACKUP)
-    newest, oldest = tables.backups("guests")
+    newest, oldest = tables.versions("guests")
     assert (newest.rows, newest.replaced_at) == (1, NOON + timedelta(days=3))
     assert newest.expires_at == NOON + timedelta(days=10)
     tables.restore("guests", oldest.version)
@@ -247,8 +247,8 @@ def test_an_overwritten_table_can_be_restored(tmp_path: Path) -> None:
 
 def test_a_restored_table_still_knows_what_was_loaded(tmp_path: Path) -> None:
     tables, key = overwrites(tmp_path, [1], BACKUP), run()
-    counts = tables.load(to(WriteMode.OVERWRITE, backup=BACKUP), key, guests(5, 6), "c5")
-    tables.restore("guests", tables.backups("guests")[0].version)
+    counts = tables.load(to(WriteMode.OVERWRITE, backup=BACKUP), key, guests(5, 6), CursorMove("c5"))
+    tables.restore("guests", tables.versions("guests")[0].version)
     assert tables.commit(to(WriteMode.OVERWRITE), key, [], None) == counts
     assert tables.cursor(key.pipeline_id, key.step) == "c5"
     assert ids(tmp_path) == [1]
@@ -256,19 +256,19 @@ def test_a_restored_table_still_knows_what_was_loaded(tmp_path: Path) -> None:
 
 def test_backups_end_with_their_retention_and_their_number(tmp_path: Path) -> None:
     tables = overwrites(tmp_path, [1, 2, 3, 4, 5], BACKUP)
-    assert [backup.replaced_at.day for backup in tables.backups("guests")] == [9, 8]
+    assert [backup.replaced_at.day for backup in tables.versions("guests")] == [9, 8]
     overwrites(tmp_path, [30, 31], BACKUP)
-    assert [backup.replaced_at for backup in tables.backups("guests")] == [
+    assert [backup.replaced_at for backup in tables.versions("guests")] == [
         NOON + timedelta(days=31),
         NOON + timedelta(days=30),
     ]
-    with pytest.raises(NotFound, match="no backup 1"):
-        tables.restore("guests", 1)
+    with pytest.raises(NotFound, match="no earlier version '1'"):
+        tables.restore("guests", "1")
 
 
 def test_without_backups_no_more_than_the_version_before_is_kept(tmp_path: Path) -> None:
     tables = overwrites(tmp_path, [1, 2, 3, 4], {})
-    assert tables.backups("guests") == []
+    assert tables.versions("guests") == []
     assert len(list((tmp_path / ".wedsync" / "guests").glob("v-*"))) == 2
 
 

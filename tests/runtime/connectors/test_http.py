@@ -1,9 +1,12 @@
 """HTTP APIs: pagination, credentials, errors, retries, columns and what is kept off private networks."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
+from uuid import uuid4
 
 import httpx
 import pyarrow as pa
@@ -15,9 +18,10 @@ from models.fields import Json, JsonObject, parse
 from runtime.batches.types import sql_type
 from runtime.connectors._contract import CursorRange, ReadRequest, Split, primary_key_of
 from runtime.connectors._http_addresses import GuardedTransport, is_public
-from runtime.connectors._http_client import Pace, retry_after
+from runtime.connectors._http_client import retry_after
 from runtime.connectors._http_config import HttpConfig
 from runtime.connectors.http import HttpSource
+from runtime.connectors.paces import Paces
 from tests.kit.contracts.connector_rows import SCHEMA, rows
 from tests.kit.contracts.connectors import DATASET, NestedSourceContract, SourceHarness
 from tests.runtime.connectors.vendor_api import VendorApi, served
@@ -268,21 +272,21 @@ def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
     assert retry_after(None, now) is None
 
 
-def test_requests_keep_to_the_rate_after_the_burst() -> None:
-    at, waits = [0.0], list[float]()
+def test_three_readers_of_one_source_keep_to_its_pace_together(api: VendorApi, redis_url: str, tmp_path: Path) -> None:
+    api.put(rows(50), tmp_path)
+    identity, began = uuid4(), monotonic()
+    paces = [Paces(redis_url) for _ in range(3)]
 
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        at[0] += seconds
+    def read(number: int) -> int:
+        found = source(api, {"path": "/pages/guests"}, pagination=PAGES, rate_limit_config={"requests_per_second": 20})
+        paces[number].set(found, identity)
+        return len(ids(found))
 
-    pace = Pace(10, 3, clock=lambda: at[0], wait=wait)
-    for _ in range(6):
-        pace.take()
-    assert [round(seconds, 6) for seconds in waits] == [0.1, 0.1, 0.1]
-    at[0] += 60
-    for _ in range(3):
-        pace.take()
-    assert len(waits) == 3
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(read, range(3))) == [50] * 3
+    for one in paces:
+        one.close()
+    assert monotonic() - began >= (len(api.requests) - 1) / 20
 
 
 def test_undeclared_columns_are_told_by_a_sample(api: VendorApi) -> None:

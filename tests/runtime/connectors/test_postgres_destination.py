@@ -212,8 +212,10 @@ def test_a_view_and_a_table_that_may_not_be_made_are_refused(place: Place) -> No
     place.execute("CREATE VIEW guests AS SELECT 1 AS id")
     with pytest.raises(Terminal, match="view"):
         place.load(pa.table({"id": [1]}))
-    with pytest.raises(Terminal, match="does not exist"):
+    with pytest.raises(Terminal, match="there is no table public") as missing:
         place.load(pa.table({"id": [1]}), table="fresh", options={"create_table": False})
+    assert missing.value.specific_code == "missing_table"
+    assert "create the table" in (missing.value.hint or "")
     with pytest.raises(Invalid, match="known key") as raised:
         place.load(pa.table({"id": [1]}), table="fresh", options={"creat_table": False})
     assert raised.value.path == "options.creat_table"

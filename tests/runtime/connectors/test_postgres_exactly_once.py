@@ -9,7 +9,7 @@ import pytest
 
 from models.destinations import WriteMode
 from models.errors import Cancelled, Retryable, RunError, Terminal
-from runtime.connectors._contract import LoadCounts, Receipt, RunKey, Target
+from runtime.connectors._contract import CursorMove, LoadCounts, Receipt, RunKey, Target
 from runtime.connectors._postgres_session import Session
 from tests.runtime.connectors.postgres_place import Place, a_run, broken
 
@@ -31,8 +31,8 @@ def guests(place: Place) -> int:
 def test_a_load_that_is_repeated_answers_its_recorded_counts(place: Place, mode: WriteMode) -> None:
     run, target = a_run(), Target("guests", mode, ("id",) if mode is WriteMode.UPSERT else ())
     destination = place.destination()
-    first = destination.load(target, run, ROWS.to_reader(), "c1")
-    again = destination.load(target, run, broken(ROWS, Cancelled("never read")), "c2")
+    first = destination.load(target, run, ROWS.to_reader(), CursorMove("c1"))
+    again = destination.load(target, run, broken(ROWS, Cancelled("never read")), CursorMove("c2"))
     assert first == again == LoadCounts(inserted=5000)
     assert guests(place) == 5000
     assert destination.cursor(run.pipeline_id, run.step) == "c1"
@@ -149,11 +149,11 @@ def test_a_connection_killed_amid_a_load_leaves_the_table_as_it_was(place: Place
     run, destination = a_run(), place.destination()
     target = Target("guests", mode, keys)
     with pytest.raises(Retryable):
-        destination.load(target, run, pa.RecordBatchReader.from_batches(wide.schema, killing()), "lost")
+        destination.load(target, run, pa.RecordBatchReader.from_batches(wide.schema, killing()), CursorMove("lost"))
     assert guests(place) == 10
     assert place.leftovers() == []
     assert destination.cursor(run.pipeline_id, run.step) is None
-    counts = destination.load(target, run, wide.slice(10).to_reader(), "kept")
+    counts = destination.load(target, run, wide.slice(10).to_reader(), CursorMove("kept"))
     assert counts.inserted == 199_990
     assert destination.cursor(run.pipeline_id, run.step) == "kept"
 
@@ -202,7 +202,7 @@ def test_the_ledger_tells_what_was_published(place: Place) -> None:
     run, destination = a_run(), place.destination()
     destination.prepare(APPEND, ROWS.schema, run)
     receipts = [destination.write(APPEND, run, part, ROWS.slice(part * 10, 10).to_reader()) for part in range(3)]
-    destination.commit(APPEND, run, receipts, "c9")
+    destination.commit(APPEND, run, receipts, CursorMove("c9"))
     assert place.fetch(
         "SELECT partition, state, rows, inserted FROM _wedsync_ledger WHERE execution_id = $1 ORDER BY partition",
         run.execution_id,

@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import Invalid, Terminal
-from models.fields import Json
+from models.fields import Json, JsonObject
 from runtime.connectors._contract import CursorRange, ReadRequest, Split
 from runtime.connectors._postgres_parameters import parameter_names, with_parameters
 from tests.runtime.connectors.postgres_place import Place
@@ -65,6 +65,30 @@ def test_a_list_where_one_value_belongs_is_refused(place: Place) -> None:
         place.read("select 1 where 1 = :v", {"v": [1, 2]})
     assert raised.value.path == "parameters.v"
     assert "ANY" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "wrong", "kind"),
+    [
+        ({"n": 1, "day": "soon"}, "day", "date"),
+        ({"n": "one", "day": "2026-07-04"}, "n", "bigint"),
+        ({"n": 10**30, "day": "2026-07-04"}, "n", "bigint"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_is_named(place: Place, parameters: JsonObject, wrong: str, kind: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        place.read("SELECT :n::int8 AS n, :day::date AS day", parameters)
+    assert raised.value.message == f"the query's parameter :{wrong} is not a {kind}"
+    assert (raised.value.path, bool(raised.value.hint)) == (f"parameters.{wrong}", True)
+    assert str(parameters[wrong]) not in str(raised.value)
+
+
+def test_a_filter_of_the_wrong_type_is_named(place: Place) -> None:
+    place.execute("CREATE TABLE guests (id int8)")
+    request = ReadRequest(dataset="guests", filters={"id": {">": "seven"}})
+    with pytest.raises(Invalid, match=r"the value of filters\.id is not a bigint") as raised:
+        place.source().read(request, Split(0)).read_all()
+    assert raised.value.path == "filters.id"
 
 
 def test_a_parameter_whose_type_cannot_be_told_asks_for_a_cast(place: Place) -> None:

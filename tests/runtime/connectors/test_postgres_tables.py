@@ -256,12 +256,12 @@ def test_what_an_overwrite_replaced_can_be_brought_back(place: Place, hanging: b
     versions = destination.versions("guests")
     assert [(one.replaced_by, one.rows) for one in versions] == [(runs[2].execution_id, 1), (runs[1].execution_id, 1)]
     assert place.fetch("SELECT count(*) FROM pg_tables WHERE schemaname = '_wedsync_backups'") == [(3,)]
-    assert destination.restore("guests", versions[1].id) == 1
+    assert destination.restore("guests", versions[1].version) == 1
     assert place.fetch("SELECT id, name, extra, size FROM guests") == [(1, "a", "given", 1)]
     with pytest.raises(NotFound):
-        destination.restore("guests", uuid4())
+        destination.restore("guests", str(uuid4()))
     with pytest.raises(NotFound):
-        destination.restore("others", versions[1].id)
+        destination.restore("others", versions[1].version)
 
 
 def test_versions_past_their_retention_are_removed(place: Place) -> None:

@@ -135,6 +135,16 @@ async def test_the_stream_of_an_execution_that_has_ended_replays_and_ends(
     assert [event.seq async for event in hub.execution(ENGINEER, str(running.id), 2)] == []
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_cursor_beyond_the_last_event_is_refused(
+    database: Database, running: PipelineExecution, hub: Hub, ends: bool
+) -> None:
+    await told(database, running, [PROGRESS, DONE if ends else PROGRESS])
+    with pytest.raises(Invalid, match="its last one is 2") as refused:
+        await anext(hub.execution(ENGINEER, str(running.id), 3))
+    assert (refused.value.path, bool(refused.value.hint)) == ("after", True)
+
+
 async def test_many_who_join_at_different_moments_each_see_everything_once(
     database: Database, running: PipelineExecution, hub: Hub
 ) -> None:

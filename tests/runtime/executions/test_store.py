@@ -15,7 +15,7 @@ from runtime.executions import store
 from runtime.executions.store import ExecutionFilter, FirstPage
 from runtime.paging import Window
 from runtime.pipelines import listing
-from tests.kit.factories.pipelines import execution, pipeline, places, saved, simple
+from tests.kit.factories.pipelines import dry, execution, pipeline, places, saved, simple
 from tests.kit.identities import ANALYST, ENGINEER
 from tests.kit.statements import recorded
 
@@ -82,6 +82,7 @@ async def test_stats_are_of_all_executions(database: Database, bookings: DataPip
         execution(bookings.id, took=timedelta(minutes=1)),
         execution(bookings.id, ExecutionState.FAILED),
         execution(bookings.id, ExecutionState.RUNNING),
+        dry(execution(bookings.id, took=timedelta(hours=1))),
     )
     async with database.transaction(ENGINEER) as session:
         mine, none = await store.stats(session, [bookings.id, uuid4()])

@@ -109,8 +109,36 @@ async def test_a_step_that_is_not_critical_may_fail_while_the_rest_goes_on(ready
     assert ending.state is ExecutionState.COMPLETED
     assert len(ready.read("out", "t")) == 100
     steps = await steps_of(ready, execution)
-    assert {steps["extra"].status, steps["after"].status} <= {"failed", "skipped"}
-    assert steps["load"].status == "completed"
+    assert {name: row.status for name, row in steps.items()} == {
+        "read": "completed",
+        "extra": "failed",
+        "after": "skipped",
+        "load": "completed",
+    }
+    assert "'c0'" in steps["extra"].error_message
+    assert steps["after"].transformation_stats == {"reason": "fused with extra, which failed"}
+
+
+@pytest.mark.parametrize("noun", ["source", "destination"])
+async def test_what_is_switched_off_is_neither_read_nor_written(ready: Bench, noun: str) -> None:
+    saved, _ = await ready.pipeline(DIAMOND)
+    _, before = await ready.again(saved)
+    assert before.state is ExecutionState.COMPLETED
+
+    async def switch(on: bool) -> None:
+        async with ready.database.transaction(ENGINEER) as session:
+            await session.execute(text(f"UPDATE data_{noun}s SET is_active = :on"), {"on": on})
+
+    await switch(False)
+    _, off = await ready.again(saved)
+    assert off.state is ExecutionState.FAILED
+    assert off.error is not None
+    assert (off.error.error_type, off.error.retry_count) == ("inactive", 0)
+    assert off.error.failed_step == ("read" if noun == "source" else "load")
+    assert "is_active" in (off.error.hint or "")
+    await switch(True)
+    _, again = await ready.again(saved)
+    assert again.state is ExecutionState.COMPLETED
 
 
 async def test_a_disabled_step_passes_its_input_through_and_is_told_as_skipped(ready: Bench) -> None:

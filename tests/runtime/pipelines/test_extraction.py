@@ -66,6 +66,21 @@ def test_parameters_of_a_query_stay_parameters() -> None:
     assert ":since" in plan.query
 
 
+@pytest.mark.parametrize("name", ["from", "to", "select", "order", "date", "user", "From"])
+def test_a_parameter_may_be_named_as_a_reserved_word(name: str) -> None:
+    query = f"SELECT id, ':{name}' AS text FROM bookings WHERE wedding_date >= :{name}::date AND id > :{name}"
+    plan, columns = planned(query=query)
+    assert plan.query == query
+    assert list(columns or ()) == ["id", "text"]
+
+
+def test_what_does_not_parse_is_told_as_it_was_written() -> None:
+    path, words = path_and_words(query="SELECT id FROM bookings WHERE wedding_date > :from AND (id >")
+    assert path == "source_config.query"
+    assert "does not parse at line 1" in words
+    assert ":from_" not in words
+
+
 def test_last_run_makes_a_read_incremental() -> None:
     plan = compiled(simple(source_config={"source_id": "guest-files", "query": "changed > :last_run"}))
     read = plan.step("extract").extract

@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from models.errors import Conflict, Invalid, NotFound
 from models.executions import ExecutionState, ExecutionStatus
@@ -15,7 +16,7 @@ from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines.listing import PipelineFilter
 from runtime.pipelines.store import Action, Edit
-from tests.kit.factories.pipelines import execution, explicit, pipeline, places, saved, simple
+from tests.kit.factories.pipelines import dry, execution, explicit, pipeline, places, saved, simple
 from tests.kit.identities import ANALYST, ENGINEER, OTHER_ANALYST
 from tests.kit.statements import recorded
 
@@ -225,6 +226,7 @@ async def test_an_analyst_may_read_and_not_write(database: Database) -> None:
         (PipelineFilter(is_paused=True), ["b%2"]),
         (PipelineFilter(is_active=True, is_paused=False), ["a_1", "c3"]),
         (PipelineFilter(last_status=ExecutionStatus.FAILED), ["c3"]),
+        (PipelineFilter(last_status=ExecutionStatus.RUNNING), []),
     ],
 )
 async def test_a_filter_finds_what_it_asks_for(database: Database, wanted: PipelineFilter, names: list[str]) -> None:
@@ -234,6 +236,7 @@ async def test_a_filter_finds_what_it_asks_for(database: Database, wanted: Pipel
     await edited(database, second, Edit(is_paused=True))
     older = execution(third.id, ExecutionState.COMPLETED, ago=timedelta(hours=5))
     await saved(database, older, execution(third.id, ExecutionState.FAILED), execution(second.id))
+    await saved(database, dry(execution(third.id, ExecutionState.RUNNING, ago=-timedelta(hours=1))))
     async with database.transaction(ANALYST if wanted.last_status is None else ENGINEER) as session:
         page = await listing.page(session, wanted, Window())
         assert [row.pipeline_name for row in page.rows] == names
@@ -260,6 +263,10 @@ async def test_figures_are_of_the_last_seven_days(database: Database) -> None:
         execution(row.id, ExecutionState.CANCELLED),
         execution(row.id, ExecutionState.RUNNING, ago=timedelta(minutes=5)),
         execution(row.id, ExecutionState.FAILED, ago=timedelta(days=8)),
+        dry(execution(row.id, took=timedelta(hours=1))),
+        dry(execution(row.id, ExecutionState.FAILED)),
+        dry(execution(other.id, ExecutionState.FAILED)),
+        dry(execution(other.id, ExecutionState.RUNNING)),
     )
     async with database.transaction(ENGINEER) as session:
         figures = await listing.figures(session, [other.id, row.id])
@@ -270,6 +277,19 @@ async def test_figures_are_of_the_last_seven_days(database: Database) -> None:
     assert last[0] is not None
     assert (last[0].state, last[1]) == (ExecutionState.RUNNING, None)
     assert (summary.total, summary.active, summary.running, summary.failed_24h) == (2, 2, 1, 1)
+
+
+async def test_the_figures_of_lists_are_read_from_an_index_alone(database: Database, owner: asyncpg.Connection) -> None:
+    row = await pipeline(database)
+    await saved(database, *(execution(row.id) for _ in range(200)))
+    await owner.execute("DROP INDEX idx_pipeline_executions_started_at, idx_pipeline_executions_pipeline_id")
+    await owner.execute("VACUUM ANALYZE pipeline_executions")
+    async with database.transaction(ENGINEER) as session:
+        for kind in ("seqscan", "bitmapscan"):
+            await session.execute(text(f"SET LOCAL enable_{kind} = off"))
+        explained = await session.execute(text(f"EXPLAIN {listing._FIGURES.text}"), {"ids": [row.id]})
+        plan = "\n".join(explained.scalars())
+    assert "Index Only Scan using idx_pipeline_executions_latest" in plan
 
 
 async def test_an_analyst_sees_figures_of_their_own_executions_alone(

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from models.errors import Invalid, Unavailable
@@ -108,3 +109,21 @@ async def test_a_withdrawn_item_is_not_claimed(database: Database) -> None:
         assert await store.withdraw(session, subject)
         assert not await store.withdraw(session, subject)
     assert await claim(database, 1) == []
+
+
+async def test_work_that_ended_long_ago_is_removed_some_at_a_time(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await enqueue(database, *[0] * 6)
+    for item in await claim(database, 5):
+        async with database.transaction(RUNTIME) as session:
+            await store.settle(session, item, {"rows": 1})
+    await owner.execute(
+        "UPDATE work_items SET finished_at = now() - interval '8 days', created_at = now() - interval '9 days'"
+        " WHERE id IN (SELECT id FROM work_items WHERE state = 'done' LIMIT 4)"
+    )
+    await owner.execute("UPDATE work_items SET created_at = now() - interval '9 days' WHERE state = 'queued'")
+    async with database.transaction(RUNTIME) as session:
+        assert [await store.prune(session, 7, 3) for _ in range(3)] == [3, 1, 0]
+    left = await owner.fetch("SELECT state FROM work_items ORDER BY state")
+    assert [row["state"] for row in left] == ["done", "queued"]
