@@ -31,9 +31,17 @@ T = TypeVar("T")
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
-@lru_cache(maxsize=1)
+_STARTING = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
-    """The process's event loop for connections, running in a daemon thread."""
+    """The process's event loop for connections: one, also for threads that want it first at the same moment."""
+    with _STARTING:
+        return _started()
+
+
+@lru_cache(maxsize=1)
+def _started() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="postgres-load", daemon=True).start()
     atexit.register(_stop, loop)

@@ -161,6 +161,7 @@ async def test_a_transaction_need_not_wait_for_the_disk(narrow: Database) -> Non
         assert (await session.execute(ask)).one().source != "session"
 
 
+@pytest.mark.usefixtures("migrated_template")
 async def test_a_database_that_is_not_there_is_unavailable(postgres: Postgres) -> None:
     missing = Database(postgres.server.url("no_such_database"))
     with pytest.raises(Unavailable, match="no_such_database"):
