@@ -17,7 +17,7 @@ def restore(
     version: Annotated[str | None, typer.Argument(help="The version to restore; without one they are listed.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring an earlier version of a table back, or list those that are kept.
+    """Bring an earlier version of a table back, or list them.
 
     They are kept where the destination's backup_config says so.
     """

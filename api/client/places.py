@@ -10,8 +10,13 @@ from pydantic.alias_generators import to_camel
 from api.client import operations
 from api.client.transport import Transport
 from api.client.values import Place
+from models.base import StrictModel
+from models.destinations import BackupConfig, IndexingConfig, PartitionConfig
 from models.errors import Invalid, NotFound, Unavailable
 from models.fields import Json, JsonObject
+from models.parsing import parse
+from models.schemas import SchemaConfig
+from models.sources import MonitoringConfig, RateLimitConfig
 from runtime.pipelines.difference import Change, difference
 from runtime.pipelines.files import EntryKind
 
@@ -23,13 +28,14 @@ _FIXED: Final = ("kind", "source_type", "destination_type")
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """How sources or destinations are spoken of: the key of the name, all keys, and the operations."""
+    """How sources or destinations are spoken of: the key of the name, all keys, the operations, and its documents."""
 
     name_key: str
     keys: tuple[str, ...]
     find: str
     create: str
     update: str
+    documents: Mapping[str, type[StrictModel]]
 
 
 NOUNS: Final[Mapping[EntryKind, Noun]] = {
@@ -42,6 +48,11 @@ NOUNS: Final[Mapping[EntryKind, Noun]] = {
         operations.SOURCE,
         operations.CREATE_SOURCE,
         operations.UPDATE_SOURCE,
+        {
+            "schema_config": SchemaConfig,
+            "monitoring_config": MonitoringConfig,
+            "rate_limit_config": RateLimitConfig,
+        },
     ),
     EntryKind.DESTINATION: Noun(
         "destination_name",
@@ -52,6 +63,12 @@ NOUNS: Final[Mapping[EntryKind, Noun]] = {
         operations.DESTINATION,
         operations.CREATE_DESTINATION,
         operations.UPDATE_DESTINATION,
+        {
+            "schema_config": SchemaConfig,
+            "partition_config": PartitionConfig,
+            "indexing_config": IndexingConfig,
+            "backup_config": BackupConfig,
+        },
     ),
 }
 
@@ -89,9 +106,21 @@ async def changes(transport: Transport, kind: EntryKind, document: JsonObject) -
     known = await find(transport, kind, check(kind, document))
     if known is None:
         return None
-    told = {key: value for key, value in document.items() if key in known.documents or key == "kind"}
+    told = {
+        key: _completed(NOUNS[kind], key, value)
+        for key, value in document.items()
+        if key in known.documents or key == "kind"
+    }
     there = {**{key: known.documents.get(key) for key in told}, **({"kind": known.kind} if "kind" in told else {})}
     return difference(there, told)
+
+
+def _completed(noun: Noun, key: str, value: Json) -> Json:
+    """A document as the server keeps it: with the defaults that a file leaves out."""
+    if key not in noun.documents or value is None:
+        return value
+    completed: JsonObject = parse(noun.documents[key], value, key).model_dump(mode="json", exclude_none=True)
+    return completed
 
 
 def missing(kind: EntryKind, name: str) -> NotFound:

@@ -125,8 +125,8 @@ def _blame(
         if not reading.takes(text, kinds[name]):
             given, _, key = values[name].path.partition(".")
             what = f"the query's parameter :{key}" if given == "parameters" else f"the value of {values[name].path}"
-            hint = f"give a {kinds[name]}, or cast it in the query"
-            raise Invalid(f"{what} is not a {kinds[name]}", hint=hint, path=values[name].path)
+            hint = f"give a value of the type {kinds[name]}, or cast it in the query"
+            raise Invalid(f"{what} is not of the type {kinds[name]}", hint=hint, path=values[name].path)
 
 
 def _parameters(sql: str) -> Iterator[tuple[int, int, str]]:

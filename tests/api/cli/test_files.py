@@ -67,7 +67,7 @@ def test_a_column_that_the_source_has_not_is_refused_with_its_line(saved: Guests
     for command in ("apply", "plan"):
         said = saved.run(command, saved.file)
         assert said.status == 1
-        assert "guests.yaml:22: steps[1].config.config.condition" in said.err
+        assert "guests.yaml:23: steps[1].config.config.condition" in said.err
         assert "coems" in said.err
 
 
