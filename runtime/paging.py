@@ -114,18 +114,32 @@ async def fetch_each(
     session: AsyncSession, statement: Select[E], owner: Mapped[UUID], owners: Sequence[UUID], order: Order, first: int
 ) -> list[Page[E]]:
     """The first page of each owner's rows, in the order of the owners, with one SQL statement for all of them."""
-    kind = statement.column_descriptions[0]["entity"]
-    wanted = func.unnest(literal(list(owners), ARRAY(Uuid))).table_valued("id").render_derived()
-    mine = statement.where(owner == wanted.c.id).order_by(*order.terms()).limit(first + 1)
-    row = aliased(kind, mine.lateral())
-    joined = select(wanted.c.id, row).select_from(wanted).join(row, true())
     groups: dict[UUID, list[E]] = {identity: [] for identity in owners}
-    for identity, found in (await session.execute(joined)).all():
+    for identity, found in await _of_each(session, statement.order_by(*order.terms()).limit(first + 1), owner, owners):
         groups[identity].append(found)
     return [
         Page(groups[one][:first], [order.cursor(row) for row in groups[one][:first]], len(groups[one]) > first)
         for one in owners
     ]
+
+
+async def first_of_each(
+    session: AsyncSession, statement: Select[E], owner: Mapped[UUID], owners: Sequence[UUID], order: Order
+) -> list[E | None]:
+    """The first row of each owner, or None, in the order of the owners, with one SQL statement for all of them."""
+    known = dict(await _of_each(session, statement.order_by(*order.terms()).limit(1), owner, owners))
+    return [known.get(identity) for identity in owners]
+
+
+async def _of_each(
+    session: AsyncSession, statement: Select[E], owner: Mapped[UUID], owners: Sequence[UUID]
+) -> list[tuple[UUID, E]]:
+    """What a statement answers for each owner."""
+    kind = statement.column_descriptions[0]["entity"]
+    wanted = func.unnest(literal(list(owners), ARRAY(Uuid))).table_valued("id").render_derived()
+    row = aliased(kind, statement.where(owner == wanted.c.id).lateral())
+    joined = select(wanted.c.id, row).select_from(wanted).join(row, true())
+    return [(identity, found) for identity, found in (await session.execute(joined)).all()]
 
 
 async def count(session: AsyncSession, statement: Select[R]) -> int:

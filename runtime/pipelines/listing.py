@@ -14,7 +14,7 @@ from sqlmodel import col
 from models.executions import ExecutionStatus, PipelineExecution
 from models.fields import JsonObject
 from models.pipelines import DataPipeline, PipelineStep, PipelineType, PipelineVersion
-from runtime.paging import Order, Page, Window, count, fetch, fetch_each
+from runtime.paging import Order, Page, Window, count, fetch, first_of_each
 
 D = TypeVar("D")
 
@@ -121,8 +121,7 @@ async def last_executions(session: AsyncSession, ids: list[UUID]) -> list[Pipeli
     """The execution of each pipeline that was accepted last, dry runs aside, in the order of the ids."""
     order = Order((col(PipelineExecution.started_at), col(PipelineExecution.id)), descending=True)
     owner, real = col(PipelineExecution.pipeline_id), select(PipelineExecution).where(~col(PipelineExecution.dry_run))
-    pages = await fetch_each(session, real, owner, ids, order, 1)
-    return [next(iter(found.rows), None) for found in pages]
+    return await first_of_each(session, real, owner, ids, order)
 
 
 async def steps(session: AsyncSession, ids: list[UUID]) -> list[list[PipelineStep]]:
