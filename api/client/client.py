@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
 from typing import Final
 from uuid import UUID
@@ -12,15 +11,13 @@ from api.client import operations, places
 from api.client.backups import Backups
 from api.client.transport import Transport
 from api.client.values import (
+    Accepted,
     Event,
     Execution,
     ExecutionSummary,
     Log,
     PipelineName,
     PlanText,
-    State,
-    Status,
-    Type,
     Value,
 )
 from api.signing import signed
@@ -161,7 +158,7 @@ class Client:
         """Queue an execution of a pipeline; a key that was given before answers its execution as it is now."""
         given: JsonObject = {"parameters": parameters or {}, "dryRun": dry_run, "idempotencyKey": idempotency_key}
         answer = await self._transport.ask(operations.EXECUTE, id=name, input=given)
-        accepted = _Accepted.model_validate(answer)
+        accepted = Accepted.model_validate(answer)
         if accepted.state is not ExecutionState.QUEUED or as_uuid(name) is not None:
             return await self.execution(accepted.id)
         return Execution(**dict(accepted), pipeline=PipelineName(pipeline_name=name))
@@ -272,16 +269,6 @@ class _Defined(Value):
 
 class _Planned(Value):
     plan: PlanText | None
-
-
-class _Accepted(Value):
-    id: UUID
-    execution_id: str
-    execution_type: Type
-    status: Status
-    state: State
-    started_at: datetime
-    dry_run: bool
 
 
 class _Executions(Value):

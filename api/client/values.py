@@ -60,8 +60,8 @@ class PipelineName(Value):
     pipeline_name: str
 
 
-class ExecutionSummary(Value):
-    """An execution as lists show it."""
+class Accepted(Value):
+    """An execution as it is accepted."""
 
     id: UUID
     execution_id: str
@@ -69,6 +69,12 @@ class ExecutionSummary(Value):
     status: Status
     state: State
     started_at: datetime
+    dry_run: bool = False
+
+
+class ExecutionSummary(Accepted):
+    """An execution as lists show it."""
+
     completed_at: datetime | None = None
     records_processed: int = 0
     records_inserted: int = 0
@@ -76,7 +82,6 @@ class ExecutionSummary(Value):
     records_deleted: int = 0
     records_failed: int = 0
     data_quality_score: float | None = None
-    dry_run: bool = False
     pipeline: PipelineName
     error_details: Failure | None = None
 
