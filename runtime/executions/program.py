@@ -12,7 +12,7 @@ import pyarrow as pa
 from models.fields import Json
 from runtime.connectors._contract import Receipt, Split
 from runtime.executions.state import ReadRange, TaskReport
-from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
+from runtime.pipelines.fuse import counting_sql, fused_sql, only_unites, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import ExtractPlan, LoadPlan, Plan, PlanStep, PlanTask
 
 
@@ -45,6 +45,8 @@ class CursorOwner:
 class TaskProgram:
     """One task, ready to run: `sql` over tables named as `inputs` (or as the extract), None when rows pass unchanged.
 
+    `unites` says that the query only puts the inputs' rows one after the other: none is needed for columns that are the
+    same.
     `counting` gives the rows after each member that changes their number, where that cannot be told from both ends.
     It is sent with every request, so it is pickled once, and unpickled once in each process.
     """
@@ -58,6 +60,7 @@ class TaskProgram:
     counting: str | None
     row_wise: bool
     partitions: int
+    unites: bool = False
     cursor_owners: tuple[CursorOwner, ...] = ()
 
     @property
@@ -170,7 +173,7 @@ def program_of_step(plan: Plan, step: PlanStep) -> TaskProgram:
     """One extract step as a program of its own, for previews."""
     member = Member(step.name, step.type.value, step.transform, None, changes_rows=False, path=step.path)
     owners = _cursor_owners(plan, step.name) if step.extract and step.extract.incremental else ()
-    return TaskProgram(step.name, (member,), (), step.extract, None, None, None, True, 1, owners)
+    return TaskProgram(step.name, (member,), (), step.extract, None, None, None, True, 1, cursor_owners=owners)
 
 
 def _program(plan: Plan, task: PlanTask) -> TaskProgram:
@@ -197,6 +200,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
         counting=counting_sql(plan, task),
         row_wise=all(step.row_wise or step.extract or step.load for step in steps),
         partitions=task.partitions,
+        unites=only_unites(plan, task),
         cursor_owners=_cursor_owners(plan, steps[0].name) if extract and extract.incremental else (),
     )
 

@@ -1,9 +1,10 @@
 """Runs one task in a worker: reads, transforms and loads Arrow batches in bounded memory, and reports what it did."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -134,9 +135,8 @@ class TaskRun:
     @contextmanager
     def _query(self, readers: Mapping[str, pa.RecordBatchReader]) -> Iterator[pa.RecordBatchReader]:
         sql, context = self.program.sql, self.request.context
-        if sql is None:
-            (only,) = readers.values()
-            yield only
+        if sql is None or (self.program.unites and _are_alike(readers.values())):
+            yield _one_after_another(list(readers.values()))
         elif self.program.by_batches:
             ((name, reader),) = readers.items()
             yield self.chain.reader(sql, name, reader)
@@ -264,6 +264,18 @@ def _destination(request: TaskRequest, worker: Worker) -> Iterator[tuple[Destina
 def _run_key(request: TaskRequest) -> RunKey:
     context = request.context
     return RunKey(context.pipeline_id, context.execution_id, request.program.members[-1].name, context.generation)
+
+
+def _are_alike(readers: Iterable[pa.RecordBatchReader]) -> bool:
+    """Whether all have the same columns, in the same order and of the same types."""
+    first, *others = (reader.schema for reader in readers)
+    return all(first.equals(schema, check_metadata=False) for schema in others)
+
+
+def _one_after_another(readers: Sequence[pa.RecordBatchReader]) -> pa.RecordBatchReader:
+    if len(readers) == 1:
+        return readers[0]
+    return pa.RecordBatchReader.from_batches(readers[0].schema, chain.from_iterable(readers))
 
 
 def _reader(name: str, blocks: Blocks) -> pa.RecordBatchReader:

@@ -88,6 +88,15 @@ def fused_sql(plan: Plan, task: PlanTask) -> str | None:
     return _chained(_queries(plan, task))
 
 
+def only_unites(plan: Plan, task: PlanTask) -> bool:
+    """Whether the task's query does nothing but put the rows of its inputs one after the other, matched by name."""
+    queries = _queries(plan, task)
+    if len(queries) != 1 or queries[0].sql is None or not (queries[0].load or queries[0].transform == "union"):
+        return False
+    unions = list(sqlglot.parse_one(queries[0].sql, dialect=DIALECT).find_all(exp.Union))
+    return bool(unions) and not any(union.args["distinct"] for union in unions)
+
+
 def prefix_sql(plan: Plan, task: PlanTask, step: str) -> str | None:
     """The same up to and including one member."""
     names = task.members[: task.members.index(step) + 1]

@@ -10,7 +10,7 @@ from models.executions import ExecutionState
 from models.fields import JsonObject
 from runtime.executions.journal import Fenced
 from runtime.executions.logs import read_log
-from tests.kit.definitions import DIAMOND, READ, load, only, pipeline, step, transform
+from tests.kit.definitions import DIAMOND, READ, ROWS, load, only, pipeline, step, transform
 from tests.kit.engine import Bench
 from tests.kit.identities import ENGINEER, RUNTIME
 
@@ -69,6 +69,17 @@ async def test_fused_steps_keep_a_row_each_with_their_own_counts_and_say_whose_t
     shared = steps["double"].transformation_stats["shared_time_with"]
     assert shared == ["read", "first", "second", "load"]
     assert steps["double"].output_data_sample[0] == {"id": 10, "amount": 15.0, "city": "c3", "twice": 30.0}
+
+
+@pytest.mark.parametrize("columns", ["id, city", "city, id", "id::TINYINT AS id, city"])
+async def test_the_inputs_of_a_load_arrive_matched_by_name(ready: Bench, columns: str) -> None:
+    branches = [
+        transform("few", "sql", {"query": "SELECT id, city FROM read WHERE id < 3"}, "read"),
+        transform("many", "sql", {"query": f"SELECT {columns} FROM read WHERE id >= 3"}, "read"),
+    ]
+    await ready.run(pipeline(READ, *branches, load("few", "many")))
+    arrived = sorted((int(row["id"]), row["city"]) for row in ready.read("out", "t"))
+    assert arrived == [(row["id"], row["city"]) for row in ROWS]
 
 
 async def test_a_dry_run_does_everything_but_commit(ready: Bench) -> None:

@@ -14,7 +14,7 @@ from models.fields import Json, JsonObject
 from models.sources import SourceType
 from runtime.batches.types import Column
 from runtime.connectors.catalog import Catalog, SourceEntry
-from runtime.pipelines.fuse import counting_sql, fused_sql, prefix_sql, set_aside_sql
+from runtime.pipelines.fuse import counting_sql, fused_sql, only_unites, prefix_sql, set_aside_sql
 from runtime.pipelines.plan import Plan, PlanTask
 from tests.runtime.pipelines.platform import CATALOG, compiled, explicit, extract, load, transform
 
@@ -119,6 +119,22 @@ def test_a_task_that_only_passes_rows_on_needs_no_query() -> None:
     assert fused_sql(plan, task) is None
     assert prefix_sql(plan, task, "e") is None
     assert counting_sql(plan, task) is None
+
+
+@pytest.mark.parametrize(
+    ("united", "unites"),
+    [
+        ([load("l", "a", "b")], True),
+        ([transform("u", "union", {}, "a", "b"), load("l", "u")], True),
+        ([transform("u", "union", {"distinct": True}, "a", "b"), load("l", "u")], False),
+        ([transform("u", "union", {}, "a", "b"), transform("f", "filter", ALL, "u"), load("l", "f")], False),
+        ([load("l", "a")], False),
+    ],
+)
+def test_a_task_that_only_unites_is_known_for_one(united: list[JsonObject], unites: bool) -> None:
+    branches = [transform(name, "filter", ALL, "e") for name in ("a", "b")]
+    plan = compiled(explicit(extract("e"), *branches, *united))
+    assert only_unites(plan, plan.task_of("l")) is unites
 
 
 def test_the_query_of_a_chain_names_its_steps() -> None:
