@@ -15,7 +15,7 @@ from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics, 
 from models.fields import JsonObject, jsonb_text
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
-from runtime.database import Database, Session
+from runtime.database import Database
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
@@ -75,14 +75,7 @@ class Holding:
     generation: int
 
 
-_WRITE = text("""
-WITH execution AS (
-    UPDATE pipeline_executions
-    SET last_event_seq = last_event_seq + :count,
-        state = CASE WHEN state = 'cancelling' THEN state ELSE coalesce(CAST(:state AS text), state) END
-    WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
-    RETURNING id, last_event_seq, generation
-), steps AS (
+_HAPPENED = """steps AS (
     INSERT INTO step_executions AS old (
         pipeline_execution_id, step_id, step_name, step_execution_id, started_at, completed_at, status, state,
         attempt, generation, records_in, records_out, processing_time_ms, memory_usage_mb, cpu_usage_percent,
@@ -114,20 +107,29 @@ WITH execution AS (
     FROM execution
     CROSS JOIN jsonb_to_recordset(CAST(:events AS jsonb)) AS event(
         ordinal bigint, at timestamptz, kind text, step_name text, payload jsonb)
-)
+)"""
+
+_WRITE = text(f"""
+WITH execution AS (
+    UPDATE pipeline_executions
+    SET last_event_seq = last_event_seq + :count,
+        state = CASE WHEN state = 'cancelling' THEN state ELSE coalesce(CAST(:state AS text), state) END
+    WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
+    RETURNING id, last_event_seq, generation
+), {_HAPPENED}
 SELECT last_event_seq FROM execution
 """)
 
-_END = text("""
+_END = text(f"""
 WITH execution AS (
     UPDATE pipeline_executions
-    SET state = CAST(:state AS text), status = CAST(:state AS text), completed_at = :at, records_processed = :processed,
-        records_inserted = :inserted, records_updated = :updated, records_deleted = :deleted,
-        records_failed = :failed, performance_metrics = CAST(:metrics AS jsonb),
+    SET last_event_seq = last_event_seq + :count, state = CAST(:state AS text), status = CAST(:state AS text),
+        completed_at = :at, records_processed = :processed, records_inserted = :inserted, records_updated = :updated,
+        records_deleted = :deleted, records_failed = :failed, performance_metrics = CAST(:metrics AS jsonb),
         error_details = CAST(:error AS jsonb), logs_location = :logs
     WHERE id = :id AND generation = :generation AND state NOT IN ('completed', 'failed', 'cancelled')
-    RETURNING id
-), cursors AS (
+    RETURNING id, last_event_seq, generation
+), {_HAPPENED}, cursors AS (
     INSERT INTO pipeline_cursors AS known (pipeline_id, step_name, cursor, execution_id)
     SELECT :pipeline_id, cursor.key, cursor.value, execution.id
     FROM execution CROSS JOIN jsonb_each(CAST(:cursors AS jsonb)) AS cursor
@@ -202,40 +204,36 @@ class Journal:
         if not entries and state is None:
             return
         async with self._database.statements(RUNTIME) as session:
-            await self._write(session, entries, state)
+            parameters = {**self._happened(entries), "state": None if state is None else state.value}
+            if (await session.execute(_WRITE, parameters)).first() is None:
+                raise Fenced("the execution was taken over, or has ended", hint="this supervisor stops; nothing to do")
         await self._tell(entries)
 
     async def finish(self, ending: Ending, last: Entry) -> None:
         """Write the rest and the ending, with cursors, ledger and work item, in one transaction; raises `Fenced`."""
         entries, self._buffer = [*self._buffer, last], []
         async with self._database.statements(RUNTIME) as session:
-            await self._write(session, entries, None)
-            if (await session.execute(_END, self._ending(ending))).first() is None:
+            parameters = {**self._happened(entries), **self._ending(ending)}
+            if (await session.execute(_END, parameters)).first() is None:
                 raise Fenced("the execution was taken over while it ended", hint="this supervisor stops")
         await self._tell(entries)
 
-    async def _write(self, session: Session, entries: Sequence[Entry], state: ExecutionState | None) -> None:
+    def _happened(self, entries: Sequence[Entry]) -> dict[str, object]:
         events = [_event(ordinal, entry) for ordinal, entry in enumerate(entries, 1)]
         steps = {entry.step.step_name: _columns(entry.step) for entry in entries if entry.step is not None}
-        parameters = {
+        return {
             "id": self._holding.execution_id,
             "pipeline_id": self._holding.pipeline_id,
             "generation": self._holding.generation,
             "count": len(events),
-            "state": None if state is None else state.value,
             "steps": jsonb_text(list(steps.values())),
             "events": jsonb_text(events),
         }
-        if (await session.execute(_WRITE, parameters)).first() is None:
-            raise Fenced("the execution was taken over, or has ended", hint="this supervisor stops; nothing to do")
 
     def _ending(self, ending: Ending) -> dict[str, object]:
         holding = self._holding
         return {
-            "id": holding.execution_id,
-            "pipeline_id": holding.pipeline_id,
             "work_id": holding.work_id,
-            "generation": holding.generation,
             "state": ending.state.value,
             "at": ending.at,
             **ending.totals,
