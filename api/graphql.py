@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -20,7 +19,7 @@ from strawberry.types.unset import UNSET, UnsetType
 from api.authentication import Authenticator
 from api.graphiql import signing_in
 from api.problems import status_of
-from api.websockets import Adapter, Conversation
+from api.streams import Streaming
 from graphql_schema.context import Context, Services
 from graphql_schema.schema import OperationSchema
 from models.errors import DomainError, Unauthenticated
@@ -51,11 +50,8 @@ class _Draft(Response):
     media_type = JSON_MEDIA_TYPE
 
 
-class GraphQLEndpoint(GraphQL[Context, None]):
+class GraphQLEndpoint(Streaming):
     """The stock view, made to pass every audit of `graphql-http`, with our sign-in, errors and WebSocket protocol."""
-
-    graphql_transport_ws_handler_class = Conversation
-    websocket_adapter_class = Adapter
 
     def __init__(self, schema: OperationSchema, services: Services, authenticator: Authenticator) -> None:
         development = not services.settings.is_production
