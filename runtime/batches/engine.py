@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from models.errors import DomainError, RunError, Terminal
-from models.fields import Json
+from runtime.batches.prepared import Preparations, Rows
 
 Input: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -49,61 +50,68 @@ class Engine:
             config["temp_directory"] = str(limits.spill_folder)
         self._database = duckdb.connect(config=config)
         self._database.execute(_LOCKDOWN)
+        self._preparations = Preparations(self._database)
 
     def close(self) -> None:
         """Give back memory and spill files."""
+        self._preparations.close()
         self._database.close()
 
     @contextmanager
     def stream(
-        self,
-        sql: str,
-        inputs: Mapping[str, Input],
-        parameters: Mapping[str, Json] | None = None,
-        *,
-        batch_rows: int = 122_880,
+        self, sql: str, inputs: Mapping[str, Input], *, batch_rows: int = 122_880
     ) -> Iterator[pa.RecordBatchReader]:
         """The result of a query over the named inputs, in batches of at most `batch_rows` rows.
 
         A typed error raised while an input is read comes out as it was; what DuckDB itself refuses comes out as
         `Terminal` with the code `overflow`, `bad_value`, `bad_sql`, `memory_limit` or `engine`.
         """
-        cursor, raised = self._database.cursor(), list[BaseException]()
-        try:
-            with _translated(raised):
-                for name, data in inputs.items():
-                    reader = data.to_reader() if isinstance(data, pa.Table) else data
-                    cursor.register(name, _remembering(reader, raised))
-                relation = cursor.sql(sql, params=dict(parameters) if parameters else None)
-                yield _checked(relation.to_arrow_reader(batch_rows), raised)
-        finally:
-            cursor.close()
+        raised, ended = list[Exception](), list[bool]()
+        rows = {name: _scans(data, raised) for name, data in inputs.items()}
+        with _translated(raised):
+            key, query = self._preparations.take(sql, {name: data.schema for name, data in inputs.items()})
+            try:
+                yield _checked(query.run(rows, batch_rows), raised, ended)
+            finally:
+                if ended:
+                    self._preparations.give_back(key, query)
+                else:
+                    query.close()
 
-    def table(self, sql: str, inputs: Mapping[str, Input], parameters: Mapping[str, Json] | None = None) -> pa.Table:
+    def table(self, sql: str, inputs: Mapping[str, Input]) -> pa.Table:
         """The whole result of a query, for results known to be small."""
-        with self.stream(sql, inputs, parameters) as reader:
+        with self.stream(sql, inputs) as reader:
             return reader.read_all()
 
 
-def _remembering(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.RecordBatchReader:
-    """The same stream, which keeps the error that broke it: DuckDB would turn it into text."""
+def _scans(data: Input, raised: list[Exception]) -> Rows:
+    """What a query scans: a table as often as it likes, a stream once. The error that breaks a scan is kept, since
+    DuckDB would turn it into text.
+    """
+    scans = count()
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:
-            yield from reader
-        except BaseException as error:
+            if next(scans) and isinstance(data, pa.RecordBatchReader):
+                raise Terminal("a stream was read twice by one query", hint="report this plan", code="bad_plan")
+            yield from data.to_reader() if isinstance(data, pa.Table) else data
+        except Exception as error:
             raised.append(error)
             raise
 
-    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+    return lambda: pa.RecordBatchReader.from_batches(data.schema, batches())
 
 
-def _checked(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.RecordBatchReader:
-    """The same stream, whose errors are ours: whoever reads it (a driver, say) may turn them into text again."""
+def _checked(reader: pa.RecordBatchReader, raised: list[Exception], ended: list[bool]) -> pa.RecordBatchReader:
+    """The same stream, whose errors are ours: whoever reads it (a driver, say) may turn them into text again.
+
+    `ended` gets an item once it was read to its end.
+    """
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:
             yield from reader
+            ended.append(True)
         except Exception as error:
             # DuckDB's Arrow stream tells of whatever breaks it as an OSError; an input's own is remembered.
             failure = _terminal(error, str(error)) if not raised and type(error) is OSError else _typed(error, raised)
@@ -114,7 +122,7 @@ def _checked(reader: pa.RecordBatchReader, raised: list[BaseException]) -> pa.Re
 
 
 @contextmanager
-def _translated(raised: list[BaseException]) -> Iterator[None]:
+def _translated(raised: list[Exception]) -> Iterator[None]:
     try:
         yield
     except RunError:
@@ -123,7 +131,7 @@ def _translated(raised: list[BaseException]) -> Iterator[None]:
         raise _typed(error, raised) from error
 
 
-def _typed(error: Exception, raised: list[BaseException]) -> BaseException:
+def _typed(error: Exception, raised: list[Exception]) -> Exception:
     """The typed error behind what a reader raised: the first one remembered, or DuckDB's own in our terms."""
     first = next((one for one in raised if isinstance(one, DomainError)), None)
     if first is not None:

@@ -21,9 +21,51 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.close()
 
 
-def test_a_query_sees_its_inputs_and_its_parameters(engine: Engine) -> None:
-    answer = engine.table("SELECT sum(n) AS total FROM numbers WHERE n > $least", {"numbers": NUMBERS}, {"least": 7})
+def test_a_query_sees_its_inputs(engine: Engine) -> None:
+    answer = engine.table("SELECT sum(n) AS total FROM numbers WHERE n > 7", {"numbers": NUMBERS})
     assert answer.to_pylist() == [{"total": 17}]
+
+
+def total(engine: Engine, rows: pa.Table, sql: str = "SELECT sum(n)::BIGINT AS total FROM numbers") -> object:
+    return engine.table(sql, {"numbers": rows}).to_pylist()[0]["total"]
+
+
+def test_a_query_that_runs_again_sees_the_rows_of_that_run(engine: Engine) -> None:
+    assert [total(engine, pa.table({"n": [n, n]})) for n in range(5)] == [0, 2, 4, 6, 8]
+
+
+def test_a_query_over_other_columns_of_the_same_name_is_another(engine: Engine) -> None:
+    sql = "SELECT typeof(any_value(n)) AS total FROM numbers"
+    tables = [pa.table({"n": pa.array([1], kind)}) for kind in (pa.int8(), pa.int64(), pa.int8(), pa.float64())]
+    assert [total(engine, one, sql) for one in tables] == ["TINYINT", "BIGINT", "TINYINT", "DOUBLE"]
+
+
+def test_a_query_that_leaves_rows_unread_runs_again(engine: Engine) -> None:
+    sql = "SELECT n AS total FROM numbers LIMIT 1"
+    assert [total(engine, pa.table({"n": range(n, 500_000)}), sql) for n in range(3)] == [0, 1, 2]
+
+
+def test_a_query_runs_beside_itself_and_after_it_was_left(engine: Engine) -> None:
+    sql, many = "SELECT n FROM numbers", pa.table({"n": range(300_000)})
+    with engine.stream(sql, {"numbers": many}, batch_rows=1000) as outer:
+        assert outer.read_next_batch().num_rows == 1000
+        assert engine.table(sql, {"numbers": pa.table({"n": [7]})}).to_pylist() == [{"n": 7}]
+        assert outer.read_next_batch()["n"][0].as_py() == 1000
+    assert engine.table(sql, {"numbers": many}).num_rows == 300_000
+
+
+def test_a_query_that_failed_runs_again(engine: Engine) -> None:
+    sql = "SELECT 10 / (CASE WHEN n = 'x' THEN CAST(n AS INTEGER) ELSE 5 END) AS total FROM numbers"
+    with pytest.raises(Terminal):
+        total(engine, pa.table({"n": ["x"]}), sql)
+    assert total(engine, pa.table({"n": ["y"]}), sql) == 2.0
+
+
+def test_a_table_may_be_read_twice_by_a_query_and_a_stream_once(engine: Engine) -> None:
+    sql = "SELECT count(*) AS total FROM numbers AS a, numbers AS b"
+    assert total(engine, NUMBERS, sql) == NUMBERS.num_rows**2
+    with pytest.raises(Terminal, match="read twice"):
+        engine.table(sql, {"numbers": NUMBERS.to_reader()})
 
 
 def test_a_query_sees_nothing_of_another_ones_inputs(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 from models.fields import Json, JsonObject
 from runtime.executions.assignments import revisions_of
 from runtime.executions.preview import preview, sample_context
-from tests.kit.definitions import DIAMOND, load, only, pipeline, step
+from tests.kit.definitions import DIAMOND, READ, load, only, pipeline, step, transform
 from tests.kit.engine import Bench
 from tests.kit.identities import RUNTIME
 
@@ -26,6 +26,12 @@ async def test_each_step_shows_its_first_rows(ready: Bench) -> None:
         ("small", 10, 10),
         ("load", 10, 10),
     ]
+
+
+async def test_a_query_may_read_its_input_twice(ready: Bench) -> None:
+    twice: JsonObject = {"query": "SELECT a.id FROM read AS a JOIN read AS b ON a.id = b.id + 1"}
+    steps = await shown(ready, pipeline(READ, transform("neighbours", "sql", twice, "read"), load("neighbours")))
+    assert (steps["neighbours"]["records_in"], steps["neighbours"]["records_out"]) == (10, 9)
 
 
 async def test_a_step_that_fails_says_where_and_what_to_do(ready: Bench) -> None:
