@@ -9,6 +9,7 @@ from api.client import Client
 from benchmarks.headline import Headline, percentile, seconds
 from benchmarks.server import SOURCE, TARGET, Server, pipeline, step, transform
 from benchmarks.sizes import Sized
+from benchmarks.yardstick import Yardstick
 from models.events import EventKind
 from models.fields import JsonObject
 
@@ -35,7 +36,7 @@ async def once(client: Client) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def test_mutation_to_finished(server: Server, benchmark: BenchmarkFixture, sized: Sized) -> None:
+def test_mutation_to_finished(yardstick: Yardstick, server: Server, benchmark: BenchmarkFixture, sized: Sized) -> None:
     small = f"SELECT n AS id, n::float8 AS amount, 'city ' || n % 7 AS city FROM generate_series(0, {ROWS - 1}) n"
     server.sql(SOURCE, f"CREATE TABLE small AS {small}")
     server.save(FOUR_STEPS)
@@ -53,7 +54,7 @@ def test_mutation_to_finished(server: Server, benchmark: BenchmarkFixture, sized
     headline = Headline(
         value=f"{p50:.0f} / {p95:.0f}",
         unit="ms, p50 / p95",
-        against="Dagster 5,100 ms, Prefect 9,600-12,000 ms",
+        against=f"Dagster 5,100 ms, Prefect 9,600-12,000 ms; {yardstick.diamonds(p50)}",
         target="p50 <= 60, p95 <= 200",
     )
     headline.on(benchmark, p50_ms=round(p50, 1), p95_ms=round(p95, 1), rounds=rounds)

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["benchmarks.server", "benchmarks.sizes"]
+pytest_plugins = ["benchmarks.server", "benchmarks.sizes", "benchmarks.yardstick"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
