@@ -1,7 +1,7 @@
 """The four ways to declare a field with a resolver; a root field cannot be declared without its permission."""
 
-from collections.abc import Callable, Mapping, Set
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Set
+from typing import Any, Final, TypeVar, cast
 
 import strawberry
 from strawberry.types.nodes import SelectedField, Selection
@@ -10,6 +10,9 @@ from graphql_schema.permissions import Permission, needs
 from graphql_schema.problems import Changes
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+KNOWN_BY: Final = "known_by"
+"""In a field's metadata: the attribute that holds its value where that was read beforehand, and None elsewhere."""
 
 
 def query(permission: Permission, description: str) -> Callable[[F], F]:
@@ -30,12 +33,20 @@ def subscription(permission: Permission, description: str) -> Callable[[F], F]:
     return cast("Callable[[F], F]", strawberry.subscription(description=description, metadata=needs(permission)))
 
 
-def computed(description: str, permission: Permission | None = None, shown: object | None = None) -> Callable[[F], F]:
+def computed(
+    description: str,
+    permission: Permission | None = None,
+    shown: object | None = None,
+    known_by: str | None = None,
+) -> Callable[[F], F]:
     """A field of a type that takes work to answer; without a permission of its own it has its type's.
 
-    `shown` is its type where the resolver is annotated with more, as one that answers at once or later.
+    `shown` is its type where the resolver is annotated with more, as one that answers at once or later. `known_by`
+    names the attribute that holds the value, never null, where it was read beforehand: then no resolver is run.
     """
-    metadata: Mapping[object, object] | None = None if permission is None else needs(permission)
+    metadata: dict[object, object] = {} if permission is None else {**needs(permission)}
+    if known_by is not None:
+        metadata[KNOWN_BY] = known_by
     field = strawberry.field(description=description, metadata=metadata, graphql_type=shown)
     return cast("Callable[[F], F]", field)
 

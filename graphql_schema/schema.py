@@ -12,6 +12,7 @@ from strawberry.schema import Schema
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
 
+from graphql_schema.attributes import AttributesFirst
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
@@ -79,7 +80,7 @@ class OperationSchema(Schema):
         self.options = options
         guard = partial(Guard, options.limits, KnownDocuments(), introspection=options.introspection)
         config = StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not options.introspection)
-        super().__init__(config=config, extensions=[guard], **parts)
+        super().__init__(config=config, extensions=[guard], execution_context_class=AttributesFirst, **parts)
 
     async def execute(
         self,

@@ -71,7 +71,7 @@ class Order:
 
     def after(self, cursor: str) -> ColumnElement[bool]:
         """The condition of the rows after a cursor; raises `Invalid` for a text that is no cursor of this list."""
-        values = self._decode(cursor)
+        values = self.values(cursor)
         here = tuple_(*self.columns)
         there = tuple_(*values, types=[_attribute(column).type for column in self.columns])
         return here < there if self.descending else here > there
@@ -80,11 +80,8 @@ class Order:
         """What goes into ORDER BY."""
         return [column.desc() if self.descending else column.asc() for column in self.columns]
 
-    @property
-    def _name(self) -> str:
-        return ",".join(_key(column) for column in self.columns) + ("-" if self.descending else "+")
-
-    def _decode(self, cursor: str) -> list[Value]:
+    def values(self, cursor: str) -> list[Value]:
+        """A cursor's values in the order's columns; raises `Invalid` for a text that is no cursor of this list."""
         try:
             name, *texts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
             if name != self._name or len(texts) != len(self.columns):
@@ -94,13 +91,21 @@ class Order:
             hint = "give a cursor that this same list answered, as it was"
             raise Invalid("is not a cursor of this list", hint=hint, path="after") from None
 
+    @property
+    def _name(self) -> str:
+        return ",".join(_key(column) for column in self.columns) + ("-" if self.descending else "+")
+
 
 async def fetch(session: AsyncSession, statement: Select[R], order: Order, window: Window) -> Page[R]:
     """Read one page of a statement's rows with one SQL statement."""
     if window.after is not None:
         statement = statement.where(order.after(window.after))
     limited = statement.order_by(*order.terms()).limit(window.first + 1)
-    found = (await session.scalars(limited)).all()
+    return page_of((await session.scalars(limited)).all(), order, window)
+
+
+def page_of(found: Sequence[R], order: Order, window: Window) -> Page[R]:
+    """The page of the rows of a window, and the one that follows it if there is one."""
     rows = found[: window.first]
     return Page(
         rows=rows,
@@ -121,14 +126,6 @@ async def fetch_each(
         Page(groups[one][:first], [order.cursor(row) for row in groups[one][:first]], len(groups[one]) > first)
         for one in owners
     ]
-
-
-async def first_of_each(
-    session: AsyncSession, statement: Select[E], owner: Mapped[UUID], owners: Sequence[UUID], order: Order
-) -> list[E | None]:
-    """The first row of each owner, or None, in the order of the owners, with one SQL statement for all of them."""
-    known = dict(await _of_each(session, statement.order_by(*order.terms()).limit(1), owner, owners))
-    return [known.get(identity) for identity in owners]
 
 
 async def _of_each(

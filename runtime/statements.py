@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 Parameters: TypeAlias = Mapping[str, object]
 Translator: TypeAlias = Callable[[BaseException], DomainError | None]
+Listener: TypeAlias = Callable[[str], None]
 
 _NAME: Final = re.compile(r"(?<![:\w]):(\w+)")
 WAIT_SECONDS: Final = 30.0
@@ -67,14 +68,19 @@ class Rows(Generic[T]):
 class Statements:
     """One transaction; it can do nothing but run statements."""
 
-    def __init__(self, connection: asyncpg.Connection, translated: Translator) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, translated: Translator, listeners: Sequence[Listener] = ()
+    ) -> None:
         self._connection = connection
         self._translated = translated
+        self._listeners = listeners
 
     async def execute(self, statement: TextClause, parameters: Parameters | None = None) -> Rows[Any]:
         """Run a statement with its named parameters bound; raises typed errors."""
         sql, names = _positional(statement)
         given = parameters or {}
+        for listener in self._listeners:
+            listener(sql)
         with _translating(self._connection, self._translated):
             return Rows(await self._connection.fetch(sql, *(given[name] for name in names), record_class=Row))
 
@@ -84,7 +90,10 @@ class Statements:
 
 
 class Connections:
-    """At most `size` connections, the last used taken first; a lost one is replaced when it is wanted."""
+    """At most `size` connections, the last used taken first; a lost one is replaced when it is wanted.
+
+    `listeners` hear the text of each statement before it runs.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], size: int, translated: Translator) -> None:
         self._connect = connect
@@ -92,6 +101,7 @@ class Connections:
         self._free = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
         self._is_closed = False
+        self.listeners: list[Listener] = []
 
     @asynccontextmanager
     async def transaction(self, begin: str) -> AsyncIterator[Statements]:
@@ -99,7 +109,7 @@ class Connections:
         async with self._turn():
             connection = await self._begun(begin)
             try:
-                yield Statements(connection, self._translated)
+                yield Statements(connection, self._translated, self.listeners)
                 with _translating(connection, self._translated):
                     await connection.execute("COMMIT")
             except Exception:

@@ -1,8 +1,9 @@
 """What an execution shows: its state and totals, its steps, its quality checks and its events."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
@@ -30,9 +31,12 @@ from models.executions import StepExecution as StepRow
 from models.quality import CheckStatus, RuleType
 from runtime.executions import events, store
 from runtime.paging import Window
+from runtime.pipelines.listing import Latest
 
 if TYPE_CHECKING:
     from graphql_schema.pipelines.types import Pipeline
+
+A = TypeVar("A")
 
 strawberry.enum(ExecutionType, description="What started an execution.")
 strawberry.enum(ExecutionStatus, description="How an execution stands; running from acceptance on.")
@@ -211,7 +215,7 @@ class QualityCheck(Node):
 class Execution(Node):
     """A row of `pipeline_executions`."""
 
-    row: strawberry.Private[PipelineExecution]
+    row: strawberry.Private[PipelineExecution | Latest]
     execution_id: str = strawberry.field(description="Its name for people, unique.")
     execution_type: ExecutionType = strawberry.field(description="What started it.")
     status: ExecutionStatus = strawberry.field(description="How it stands.")
@@ -231,8 +235,8 @@ class Execution(Node):
     cancel_requested_at: datetime | None = strawberry.field(description="When it was asked to stop.")
 
     @classmethod
-    def of(cls, row: PipelineExecution) -> "Execution":
-        """Show a row."""
+    def of(cls, row: PipelineExecution | Latest) -> "Execution":
+        """Show a row; the documents of one that came without them are read when they are asked for."""
         return cls(
             id=strawberry.ID(str(row.id)),
             row=row,
@@ -261,17 +265,31 @@ class Execution(Node):
             return None
         return round((self.completed_at - self.started_at).total_seconds() / 60, 4)
 
-    @computed("What it was asked to do beside running its version.")
-    def execution_context(self) -> Json:
-        return Json(self.row.execution_context.model_dump(mode="json", exclude_none=True))
+    @computed("What it was asked to do beside running its version.", shown=Json)
+    def execution_context(self, info: Info) -> Json | Awaitable[Json]:
+        return self._whole(info, lambda row: Json(row.execution_context.model_dump(mode="json", exclude_none=True)))
 
-    @computed("How long it took and what it used; zeros while it runs.")
-    def performance_metrics(self) -> PerformanceMetrics:
-        return PerformanceMetrics(**self.row.performance_metrics.model_dump())
+    @computed("How long it took and what it used; zeros while it runs.", shown=PerformanceMetrics)
+    def performance_metrics(self, info: Info) -> PerformanceMetrics | Awaitable[PerformanceMetrics]:
+        return self._whole(info, lambda row: PerformanceMetrics(**row.performance_metrics.model_dump()))
 
-    @computed("Why it failed, if it did.")
-    def error_details(self) -> ErrorDetails | None:
-        return None if self.row.error_details is None else ErrorDetails(**self.row.error_details.model_dump())
+    @computed("Why it failed, if it did.", shown=ErrorDetails | None)
+    def error_details(self, info: Info) -> ErrorDetails | Awaitable[ErrorDetails | None] | None:
+        return self._whole(
+            info, lambda row: None if row.error_details is None else ErrorDetails(**row.error_details.model_dump())
+        )
+
+    def _whole(self, info: Info, of: Callable[[PipelineExecution], A]) -> A | Awaitable[A]:
+        if isinstance(self.row, PipelineExecution):
+            return of(self.row)
+
+        async def later() -> A:
+            row = await info.context.load(executions_by_id, self.row.id)
+            if row is None:
+                raise NotFound("the execution is gone", hint="its pipeline was removed")
+            return of(row)
+
+        return later()
 
     @computed("Its pipeline.")
     async def pipeline(self, info: Info) -> Annotated["Pipeline", strawberry.lazy("graphql_schema.pipelines.types")]:

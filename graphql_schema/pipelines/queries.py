@@ -78,14 +78,14 @@ class PipelineQueries:
         self, info: Info, first: First = 20, after: After = None, filter: Filter = None
     ) -> Connection[Pipeline]:
         wanted = (filter or PipelineFilter()).wanted()
-        async with info.context.reading() as session:
-            bare = not asks_for(info, DOCUMENTS)
-            found = await listing.page(session, wanted, Window(first, after), bare=bare)
+        async with info.context.glancing() as session:
+            documents = asks_for(info, DOCUMENTS)
+            found = await listing.page(session, wanted, Window(first, after), documents=documents)
             read = await recents(session, [row.id for row in found.rows]) if asks_for(info, RECENT) else []
         known = dict(zip([row.id for row in found.rows], read, strict=False))
 
         async def count(info: Info) -> int:
-            async with info.context.reading() as session:
+            async with info.context.glancing() as session:
                 return await listing.total(session, wanted)
 
         return connection(found, lambda row: Pipeline.of(row, known.get(row.id)), count)
@@ -97,7 +97,7 @@ class PipelineQueries:
 
     @query(Permission.SIGNED_IN, "All pipelines in four numbers.")
     async def pipeline_summary(self, info: Info) -> PipelineSummary:
-        async with info.context.reading() as session:
+        async with info.context.glancing() as session:
             found = await listing.summary(session)
         return PipelineSummary(
             total_pipelines=found.total,

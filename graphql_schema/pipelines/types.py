@@ -18,11 +18,12 @@ from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
 from graphql_schema.scalars import Json, Long
 from models.errors import NotFound
-from models.executions import ExecutionStatus, ExecutionType, PipelineExecution
+from models.executions import ExecutionStatus, ExecutionType
 from models.fields import JsonObject, parse
 from models.pipelines import DataPipeline, PipelineType
 from models.pipelines import PipelineStep as StepRow
 from models.pipelines import PipelineVersion as VersionRow
+from runtime.database import Session
 from runtime.executions import store as executions
 from runtime.paging import Window
 from runtime.pipelines import listing, store
@@ -152,7 +153,7 @@ class PipelineSummary:
 class Pipeline(Node):
     """A row of `data_pipelines`."""
 
-    row: strawberry.Private[DataPipeline]
+    row: strawberry.Private[DataPipeline | listing.Listed]
     recent: strawberry.Private["Recent | None"]
     pipeline_name: str = strawberry.field(description="Its name, unique among pipelines.")
     pipeline_type: PipelineType = strawberry.field(description="What it does.")
@@ -167,7 +168,7 @@ class Pipeline(Node):
     updated_at: datetime = strawberry.field(description="When it was changed last.")
 
     @classmethod
-    def of(cls, row: DataPipeline, recent: "Recent | None" = None) -> "Pipeline":
+    def of(cls, row: DataPipeline | listing.Listed, recent: "Recent | None" = None) -> "Pipeline":
         """Show a row; with what was read of it for a list, no field of that waits."""
         return cls(
             id=strawberry.ID(str(row.id)),
@@ -240,13 +241,31 @@ class Pipeline(Node):
     def last_execution(self, info: Info) -> Execution | Awaitable[Execution | None] | None:
         return self._recently(info, lambda recent: None if recent.last is None else Execution.of(recent.last))
 
-    @computed("The share of the executions of the last 7 days that completed, 0-100; 0 without any.", shown=float)
+    @computed(
+        "The share of the executions of the last 7 days that completed, 0-100; 0 without any.",
+        shown=float,
+        known_by="known_success_rate",
+    )
     def success_rate_7d(self, info: Info) -> float | Awaitable[float]:
         return self._recently(info, lambda recent: recent.figures.success_rate)
 
-    @computed("The mean duration of those of the last 7 days that completed, in minutes; 0 without any.", shown=float)
+    @property
+    def known_success_rate(self) -> float | None:
+        """The success rate where it was read beforehand, 0-100."""
+        return None if self.recent is None else self.recent.figures.success_rate
+
+    @computed(
+        "The mean duration of those of the last 7 days that completed, in minutes; 0 without any.",
+        shown=float,
+        known_by="known_minutes",
+    )
     def avg_execution_time_minutes(self, info: Info) -> float | Awaitable[float]:
         return self._recently(info, lambda recent: recent.figures.average_minutes)
+
+    @property
+    def known_minutes(self) -> float | None:
+        """The mean duration where it was read beforehand, in minutes."""
+        return None if self.recent is None else self.recent.figures.average_minutes
 
     def _recently(self, info: Info, of: Callable[["Recent"], A]) -> A | Awaitable[A]:
         if self.recent is not None:
@@ -296,10 +315,10 @@ class Recent:
     """What lists show of a pipeline's executions."""
 
     figures: listing.Figures
-    last: PipelineExecution | None
+    last: listing.Latest | None
 
 
-async def recents(session: AsyncSession, ids: list[UUID]) -> list[Recent]:
+async def recents(session: Session, ids: list[UUID]) -> list[Recent]:
     """A batch for `Context.load`: two statements for any number of pipelines."""
     figures, last = await listing.figures(session, ids), await listing.last_executions(session, ids)
     return [Recent(*found) for found in zip(figures, last, strict=True)]

@@ -1,39 +1,86 @@
 """Lists pipelines, versions and steps, with the figures that lists show, each for many pipelines in one statement."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, Select, select, text, type_coerce
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Select, TextClause, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, QueryableAttribute, defer
 from sqlmodel import col
 
-from models.executions import ExecutionStatus, PipelineExecution
-from models.fields import JsonObject
+from models.executions import ExecutionState, ExecutionStatus, ExecutionType
+from models.fields import Json, JsonObject, jsonb_text
 from models.pipelines import DataPipeline, PipelineStep, PipelineType, PipelineVersion
-from runtime.paging import Order, Page, Window, count, fetch, first_of_each
+from runtime.database import Session
+from runtime.paging import Order, Page, Window, count, fetch, page_of
+from runtime.statements import Statements
 
 D = TypeVar("D")
 
 BY_NAME = Order((col(DataPipeline.pipeline_name),))
 NEWEST_FIRST = Order((col(PipelineVersion.version),), descending=True)
 
+_SPECIAL: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = r"\\\g<0>"
+"""What has a meaning in a pattern of LIKE, and how it stands for itself there."""
 
-DOCUMENTS = (
-    "source_config",
-    "destination_config",
-    "transformation_config",
-    "schedule_config",
-    "retry_policy",
-    "quality_checks",
-    "alert_config",
-)
+
+class Listed(NamedTuple):
+    """What a list shows of a pipeline. The columns that project its document are None unless they were asked for."""
+
+    id: UUID
+    pipeline_name: str
+    description: str | None
+    tags: list[str]
+    is_active: bool
+    is_paused: bool
+    version: int
+    archived_at: datetime | None
+    created_by: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    pipeline_type: PipelineType
+    source_config: Json = None
+    destination_config: Json = None
+    transformation_config: Json = None
+    schedule_config: Json = None
+    retry_policy: Json = None
+    quality_checks: Json = None
+    alert_config: Json = None
+
+
+DOCUMENTS: Final = tuple(Listed._field_defaults)
 """The columns of a pipeline that project its document."""
 
-_BARE = [defer(getattr(DataPipeline, name), raiseload=True) for name in DOCUMENTS]
+
+class Latest(NamedTuple):
+    """What a list shows of a pipeline's last execution: all of it but the documents."""
+
+    id: UUID
+    pipeline_id: UUID
+    execution_id: str
+    started_at: datetime
+    completed_at: datetime | None
+    records_processed: int
+    records_inserted: int
+    records_updated: int
+    records_deleted: int
+    records_failed: int
+    data_quality_score: Decimal | None
+    version: int | None
+    dry_run: bool
+    logs_location: str | None
+    triggered_by: UUID | None
+    cancel_requested_at: datetime | None
+    execution_type: ExecutionType
+    status: ExecutionStatus
+    state: ExecutionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +115,63 @@ class Summary:
     failed_24h: int
 
 
-async def page(
-    session: AsyncSession, wanted: PipelineFilter, window: Window, *, bare: bool = False
-) -> Page[DataPipeline]:
-    """One page of the pipelines that are not archived, in the order of their names; `bare` without their documents."""
-    return await fetch(session, _filtered(wanted).options(*(_BARE if bare else ())), BY_NAME, window)
+_CONDITIONS: Final = {
+    "search": "(pipeline_name ILIKE :search OR description ILIKE :search)",
+    "tags": "tags @> CAST(:tags AS jsonb)",
+    "pipeline_type": "pipeline_type = :pipeline_type",
+    "is_active": "is_active = :is_active",
+    "is_paused": "is_paused = :is_paused",
+    "last_status": """(SELECT status FROM pipeline_executions
+        WHERE pipeline_id = data_pipelines.id AND NOT dry_run
+        ORDER BY started_at DESC, id DESC LIMIT 1) = :last_status""",
+    "after": "pipeline_name > :after",
+}
+"""The conditions of a filter and of a page, by the parameter that each takes."""
 
 
-async def total(session: AsyncSession, wanted: PipelineFilter) -> int:
+async def page(session: Statements, wanted: PipelineFilter, window: Window, *, documents: bool = False) -> Page[Listed]:
+    """One page of the pipelines that are not archived, in the order of their names; `documents` with those, too."""
+    given = {**_given(wanted), **({} if window.after is None else {"after": BY_NAME.values(window.after)[0]})}
+    shown = Listed._fields if documents else Listed._fields[: -len(DOCUMENTS)]
+    statement = _select(", ".join(shown), tuple(given), "ORDER BY pipeline_name LIMIT :wanted")
+    found = (await session.execute(statement, {**given, "wanted": window.first + 1})).all()
+    return page_of([_listed(row) for row in found], BY_NAME, window)
+
+
+async def total(session: Statements, wanted: PipelineFilter) -> int:
     """How many pipelines a filter finds."""
-    return await count(session, _filtered(wanted))
+    given = _given(wanted)
+    return int((await session.execute(_select("count(*)", tuple(given)), given)).scalar_one())
+
+
+def _listed(row: Sequence[Any]) -> Listed:
+    values = *row[:11], PipelineType(row[11]), *row[12:]
+    return Listed(*values)
+
+
+def _given(wanted: PipelineFilter) -> dict[str, object]:
+    """What a filter asks for, as parameters."""
+    parameters = {
+        "search": _holding(wanted.search) if wanted.search else None,
+        "tags": jsonb_text(list(wanted.tags)) if wanted.tags else None,
+        "pipeline_type": wanted.pipeline_type,
+        "is_active": wanted.is_active,
+        "is_paused": wanted.is_paused,
+        "last_status": wanted.last_status,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _holding(words: str) -> str:
+    """The pattern of texts that hold these words."""
+    return f"%{_SPECIAL.sub(_ESCAPED, words)}%"
+
+
+@cache
+def _select(shown: str, given: tuple[str, ...], end: str = "") -> TextClause:
+    """The statement over pipelines that are not archived under the conditions of these parameters."""
+    conditions = " AND ".join(["archived_at IS NULL", *(_CONDITIONS[name] for name in given)])
+    return text(f"SELECT {shown} FROM data_pipelines WHERE {conditions} {end}")
 
 
 _FIGURES = text("""
@@ -94,7 +188,7 @@ _FIGURES = text("""
 """)
 
 
-async def figures(session: AsyncSession, ids: list[UUID]) -> list[Figures]:
+async def figures(session: Session, ids: list[UUID]) -> list[Figures]:
     """The figures of pipelines, in the order of their ids."""
     rows = (await session.execute(_FIGURES, {"ids": ids})).all()
     return [Figures(rate(row.completed, row.failed), round(float(row.minutes or 0), 4)) for row in rows]
@@ -111,17 +205,32 @@ _SUMMARY = text("""
 """)
 
 
-async def summary(session: AsyncSession) -> Summary:
+async def summary(session: Session) -> Summary:
     """The summary of all pipelines that are not archived."""
     row = (await session.execute(_SUMMARY)).one()
     return Summary(row.total, row.active, row.running, row.failed_24h)
 
 
-async def last_executions(session: AsyncSession, ids: list[UUID]) -> list[PipelineExecution | None]:
+_LAST: Final = text(f"""
+    SELECT {", ".join(f"last.{name}" for name in Latest._fields)}
+    FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM pipeline_executions
+        WHERE pipeline_id = wanted.id AND NOT dry_run
+        ORDER BY started_at DESC, id DESC LIMIT 1
+    ) AS last
+""")
+
+
+async def last_executions(session: Session, ids: list[UUID]) -> list[Latest | None]:
     """The execution of each pipeline that was accepted last, dry runs aside, in the order of the ids."""
-    order = Order((col(PipelineExecution.started_at), col(PipelineExecution.id)), descending=True)
-    owner, real = col(PipelineExecution.pipeline_id), select(PipelineExecution).where(~col(PipelineExecution.dry_run))
-    return await first_of_each(session, real, owner, ids, order)
+    found = [_latest(row) for row in (await session.execute(_LAST, {"ids": ids})).all()]
+    known = {one.pipeline_id: one for one in found}
+    return [known.get(identity) for identity in ids]
+
+
+def _latest(row: Sequence[Any]) -> Latest:
+    return Latest._make((*row[:16], ExecutionType(row[16]), ExecutionStatus(row[17]), ExecutionState(row[18])))
 
 
 async def steps(session: AsyncSession, ids: list[UUID]) -> list[list[PipelineStep]]:
@@ -175,34 +284,6 @@ async def _newest(session: AsyncSession, column: Mapped[D], ids: Sequence[UUID])
     )
     wanted = select(col(DataPipeline.id), column).join(PipelineVersion, joined)
     return dict((await session.execute(wanted.where(col(DataPipeline.id).in_(ids)))).all())
-
-
-def _filtered(wanted: PipelineFilter) -> Select[DataPipeline]:
-    found = select(DataPipeline).where(col(DataPipeline.archived_at).is_(None))
-    if wanted.search:
-        name, description = col(DataPipeline.pipeline_name), col(DataPipeline.description)
-        found = found.where(
-            name.icontains(wanted.search, autoescape=True) | description.icontains(wanted.search, autoescape=True)
-        )
-    if wanted.tags:
-        found = found.where(type_coerce(col(DataPipeline.tags), JSONB).contains(list(wanted.tags)))
-    if wanted.pipeline_type is not None:
-        found = found.where(col(DataPipeline.pipeline_type) == wanted.pipeline_type)
-    if wanted.is_active is not None:
-        found = found.where(col(DataPipeline.is_active) == wanted.is_active)
-    if wanted.is_paused is not None:
-        found = found.where(col(DataPipeline.is_paused) == wanted.is_paused)
-    if wanted.last_status is not None:
-        found = found.where(_last_status() == wanted.last_status)
-    return found
-
-
-def _last_status() -> ScalarSelect[ExecutionStatus]:
-    execution = PipelineExecution
-    mine = select(col(execution.status)).where(
-        col(execution.pipeline_id) == col(DataPipeline.id), ~col(execution.dry_run)
-    )
-    return mine.order_by(col(execution.started_at).desc()).limit(1).correlate(DataPipeline).scalar_subquery()
 
 
 def _versions(pipeline_id: UUID) -> Select[PipelineVersion]:

@@ -1,6 +1,7 @@
 """Pipelines are saved, compiled, listed, rolled back and tried out through GraphQL."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -232,6 +233,46 @@ async def test_a_list_takes_the_same_statements_for_one_pipeline_and_for_many(ap
     assert page["nodes"][0]["executionStats"]["totalExecutions"] == 1
 
 
+PLAIN = """query($first: Int!) { pipelines(first: $first) { totalCount nodes { id pipelineName tags successRate7d
+    avgExecutionTimeMinutes sourceConfig
+    lastExecution { executionId status dataQualityScore executionContext errorDetails { errorType }
+        performanceMetrics { totalDurationMs } } } } }"""
+
+
+async def test_a_plain_list_takes_five_statements_and_reads_what_is_asked_for(api: Api, database: Database) -> None:
+    rows = [await pipeline(database, simple(f"p{number}", tags=["season"])) for number in range(3)]
+    runs = [execution(row.id, took=timedelta(minutes=3)) for row in rows[:2]]
+    await saved(database, *runs)
+    await api.ask("{connectorKinds{kind}}")
+    with recorded(database) as few:
+        await api.ask(PLAIN, {"first": 1})
+    with recorded(database) as many:
+        page = await api.ask(PLAIN, {"first": 3})
+    assert len(few) == len(many) == 5
+    assert page["totalCount"] == 3
+    first, _, idle = page["nodes"]
+    assert (first["id"], first["tags"], first["sourceConfig"]) == (str(rows[0].id), ["season"], rows[0].source_config)
+    assert (first["successRate7d"], first["avgExecutionTimeMinutes"]) == (100.0, 3.0)
+    assert first["lastExecution"] == {
+        "executionId": runs[0].execution_id,
+        "status": "COMPLETED",
+        "dataQualityScore": 97.5,
+        "executionContext": {"parameters": {}},
+        "errorDetails": None,
+        "performanceMetrics": {"totalDurationMs": 0},
+    }
+    assert (idle["successRate7d"], idle["lastExecution"]) == (0.0, None)
+
+
+async def test_an_analyst_sees_no_others_executions_in_a_list(api: Api, database: Database) -> None:
+    row = await pipeline(database)
+    await saved(database, execution(row.id, by=ENGINEER))
+    document = "{ pipelines { nodes { successRate7d lastExecution { id } } } }"
+    shown = {role: (await api.ask(document, by=role))["nodes"] for role in (ENGINEER, ANALYST)}
+    assert shown[ENGINEER][0]["lastExecution"] is not None
+    assert shown[ANALYST] == [{"successRate7d": 0.0, "lastExecution": None}]
+
+
 async def test_a_list_is_filtered(api: Api, database: Database) -> None:
     await pipeline(database, simple("first", tags=["season"]))
     second = await pipeline(database, simple("second"))
@@ -280,4 +321,6 @@ async def test_a_list_reads_documents_when_they_are_asked_for(api: Api, selectio
     await created(api)
     wide = "fragment wide on Pipeline { scheduleConfig retryPolicy }" if "wide" in selection else ""
     page = await api.ask(f"{{ pipelines {{ {selection} }} }} {wide}")
-    assert page
+    (one,) = page.get("nodes") or [edge["node"] for edge in page["edges"]]
+    assert one
+    assert one == await api.ask(f'{{ pipeline(reference: "{simple()["pipeline_name"]}") {{ {" ".join(one)} }} }}')

@@ -186,6 +186,7 @@ async def test_an_archived_pipeline_frees_its_name_and_is_found_no_more(database
     async with database.transaction(ENGINEER) as session:
         with pytest.raises(NotFound):
             await store.find(session, row.id)
+    async with database.statements(ENGINEER) as session:
         assert (await listing.page(session, PipelineFilter(), Window())).rows == []
     assert (await pipeline(database)).id != row.id
 
@@ -237,7 +238,7 @@ async def test_a_filter_finds_what_it_asks_for(database: Database, wanted: Pipel
     older = execution(third.id, ExecutionState.COMPLETED, ago=timedelta(hours=5))
     await saved(database, older, execution(third.id, ExecutionState.FAILED), execution(second.id))
     await saved(database, dry(execution(third.id, ExecutionState.RUNNING, ago=-timedelta(hours=1))))
-    async with database.transaction(ANALYST if wanted.last_status is None else ENGINEER) as session:
+    async with database.statements(ANALYST if wanted.last_status is None else ENGINEER) as session:
         page = await listing.page(session, wanted, Window())
         assert [row.pipeline_name for row in page.rows] == names
         assert await listing.total(session, wanted) == len(names)
@@ -246,7 +247,7 @@ async def test_a_filter_finds_what_it_asks_for(database: Database, wanted: Pipel
 async def test_a_list_goes_on_from_a_cursor(database: Database) -> None:
     for name in ("a", "b", "c"):
         await pipeline(database, simple(name))
-    async with database.transaction(ENGINEER) as session:
+    async with database.statements(ENGINEER) as session:
         first = await listing.page(session, PipelineFilter(), Window(2))
         rest = await listing.page(session, PipelineFilter(), Window(2, first.next_cursor))
     assert [row.pipeline_name for row in [*first.rows, *rest.rows]] == ["a", "b", "c"]
