@@ -23,12 +23,14 @@ from runtime.cluster.worker import (
 )
 from runtime.connectors.permits import Permits
 from runtime.executions.program import Outcome, Progress, TaskRequest
-from runtime.executions.steps import Blocks, Item, run_task
+from runtime.executions.steps import INLINE_BYTES, Blocks, Item, run_task
 from runtime.queue.store import Claim
 
 FETCH_SECONDS = 300.0
 
-BlockRef: TypeAlias = "ray.ObjectRef[pa.Table]"
+BlockRef: TypeAlias = "ray.ObjectRef[pa.Table | bytes]"
+Value: TypeAlias = pa.Table | bytes | Outcome
+"""What comes as an input: a block, a small one as an Arrow IPC stream, or the outcome that holds the only one."""
 
 
 class TooLarge(Exception):
@@ -50,7 +52,7 @@ class Given:
     small: tuple[str, ...]
     large: Mapping[str, Sequence[BlockRef]]
 
-    def blocks(self, values: Sequence[pa.Table | Outcome]) -> dict[str, Blocks]:
+    def blocks(self, values: Sequence[Value]) -> dict[str, Blocks]:
         """The blocks of each input, to be read as often as one likes."""
         came: dict[str, Blocks] = {name: _table(value) for name, value in zip(self.small, values, strict=True)}
         return {**came, **{name: RemoteBlocks(refs) for name, refs in self.large.items()}}
@@ -72,25 +74,37 @@ class RemoteBlocks:
                 raise Retryable("an input was lost with the node that held it", code="lost_input") from error
 
 
-def _table(value: pa.Table | Outcome) -> tuple[pa.Table, ...]:
+def _table(value: Value) -> tuple[pa.Table, ...]:
+    if isinstance(value, bytes):
+        return (pa.ipc.open_stream(value).read_all(),)
     block = value.block if isinstance(value, Outcome) else value
     return () if block is None else (block,)
 
 
+def _packed(block: pa.Table) -> pa.Table | bytes:
+    """A small block as an IPC stream, which Ray passes on for a tenth of what it takes to pack a table itself."""
+    if block.nbytes > INLINE_BYTES:
+        return block
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_table(block)
+    return sink.getvalue().to_pybytes()
+
+
 @ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")
-def stream_step(request: TaskRequest, given: Given, *values: pa.Table | Outcome) -> Iterator[Item]:
+def stream_step(request: TaskRequest, given: Given, *values: Value) -> Iterator[Item]:
     """Run one phase of a task whose output may be large: its blocks, and its outcome last."""
     yield from run_task(request, given.blocks(values), process_worker())
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
-def run_step(request: TaskRequest, given: Given, *values: pa.Table | Outcome) -> tuple[Outcome, pa.Table]:
+def run_step(request: TaskRequest, given: Given, *values: Value) -> tuple[Outcome, pa.Table | bytes]:
     """Run a task whose output is small: its outcome and its one block; raises `TooLarge`."""
     made, rows = list[pa.Table](), 0
     for item in run_task(request, given.blocks(values), process_worker()):
         if isinstance(item, Outcome):
             blocks = [*made, *_table(item)]
-            return replace(item, block=None), blocks[0] if len(blocks) == 1 else pa.concat_tables(blocks)
+            return replace(item, block=None), _packed(blocks[0] if len(blocks) == 1 else pa.concat_tables(blocks))
         if isinstance(item, pa.Table):
             made.append(item)
             rows += item.num_rows
@@ -100,7 +114,7 @@ def run_step(request: TaskRequest, given: Given, *values: pa.Table | Outcome) ->
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def finish_step(request: TaskRequest, listener: Listener, given: Given, *values: pa.Table | Outcome) -> Outcome:
+def finish_step(request: TaskRequest, listener: Listener, given: Given, *values: Value) -> Outcome:
     """Run one phase of a task that has no output but its outcome, such as a load; tells how far it is."""
     told = Progress(0, 0)
     for item in run_task(request, given.blocks(values), process_worker()):

@@ -1,5 +1,6 @@
 """Takes an execution in hand: raises its generation, and reads all that its supervisor needs in one transaction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -43,7 +44,11 @@ _TAKE = text("""
     RETURNING execution.pipeline_id, execution.version, execution.started_at, execution.execution_context,
         execution.dry_run, execution.cancel_requested_at IS NOT NULL AS cancelling, version.fingerprint,
         (SELECT jsonb_object_agg(cursor.step_name, cursor.cursor -> 'value') FROM pipeline_cursors AS cursor
-         WHERE cursor.pipeline_id = execution.pipeline_id) AS cursors
+         WHERE cursor.pipeline_id = execution.pipeline_id) AS cursors,
+        (SELECT jsonb_object_agg(place.id, place.revision) FROM (
+            SELECT id, updated_at::text AS revision FROM data_sources WHERE id = ANY(:places)
+            UNION ALL SELECT id, updated_at::text FROM data_destinations WHERE id = ANY(:places)
+         ) AS place) AS revisions
 """)
 
 _PLAN = text("SELECT plan FROM pipeline_versions WHERE pipeline_id = :pipeline_id AND version = :version")
@@ -55,10 +60,14 @@ _REVISIONS = text("""
 
 
 class Plans:
-    """Plans and their programs by fingerprint, so that a pipeline that runs often is read and prepared once."""
+    """Plans and their programs by fingerprint, so that a pipeline that runs often is read and prepared once.
+
+    `places` are the ids of their sources and destinations, which `take` asks after beforehand.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Plan, dict[str, TaskProgram]]] = {}
+        self.places: set[UUID] = set()
 
     async def of(
         self, session: Session, fingerprint: str, pipeline_id: UUID, version: int
@@ -72,21 +81,24 @@ class Plans:
             if len(self._kept) >= KEPT_PLANS:
                 del self._kept[next(iter(self._kept))]
             self._kept[fingerprint] = (plan, programs(plan))
+            self.places = {place for kept, _ in self._kept.values() for place in places_of(kept)}
         return self._kept[fingerprint]
 
 
 async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) -> Taken | None:
     """Take the execution of a claim; None when it has ended or somebody newer holds it."""
-    row = (await session.execute(_TAKE, {"id": claim.subject, "generation": claim.generation})).first()
+    known = {"id": claim.subject, "generation": claim.generation, "places": list(plans.places)}
+    row = (await session.execute(_TAKE, known)).first()
     if row is None or claim.subject is None:
         return None
+    revisions = {UUID(place): revision for place, revision in (row.revisions or {}).items()}
     plan, prepared = await plans.of(session, row.fingerprint, row.pipeline_id, row.version)
     context = RunContext(
         pipeline_id=row.pipeline_id,
         execution_id=claim.subject,
         generation=claim.generation,
         parameters=_parameters(plan, row.execution_context),
-        revisions=await revisions_of(session, plan),
+        revisions=await revisions_of(session, plan, revisions),
         dry_run=row.dry_run,
         sample_rows=_sample_rows(row.execution_context),
         block_rows=block_rows,
@@ -127,12 +139,23 @@ def refuse_hopeless(claim: Claim) -> None:
         )
 
 
-async def revisions_of(session: Session, plan: Plan) -> dict[UUID, str]:
-    """When each source and destination of a plan changed last, so that workers know a stale configuration."""
-    identities = {UUID(step.extract.source) for step in plan.steps if step.extract}
-    identities |= {UUID(step.load.destination) for step in plan.steps if step.load}
-    found = (await session.execute(_REVISIONS, {"ids": list(identities)})).all()
-    return {row.id: row.revision for row in found}
+def places_of(plan: Plan) -> set[UUID]:
+    """The ids of a plan's sources and destinations."""
+    sources = {UUID(step.extract.source) for step in plan.steps if step.extract}
+    return sources | {UUID(step.load.destination) for step in plan.steps if step.load}
+
+
+async def revisions_of(session: Session, plan: Plan, known: Mapping[UUID, str] | None = None) -> dict[UUID, str]:
+    """When each source and destination of a plan changed last, so that workers know a stale configuration.
+
+    Only those that are not `known` are asked after.
+    """
+    revisions = {place: known[place] for place in places_of(plan) if known and place in known}
+    missing = places_of(plan) - revisions.keys()
+    if missing:
+        found = (await session.execute(_REVISIONS, {"ids": list(missing)})).all()
+        revisions |= {row.id: row.revision for row in found}
+    return revisions
 
 
 def _parameters(plan: Plan, context: JsonObject) -> dict[str, Json]:

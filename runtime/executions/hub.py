@@ -115,12 +115,11 @@ class Hub:
         left = dict(feeds)
         while left:
             spans = [Span(key, feed.since or datetime.min, feed.cursor, LATEST) for key, feed in left.items()]
-            async with self._database.statements(READER) as session:
-                events = await of_some(session, spans)
             counts = dict.fromkeys(left, 0)
-            for event in events:
-                counts[event.execution_id] += 1
-                left[event.execution_id].hand_out(event, event.seq)
+            async with self._database.statements(READER) as session:
+                for event in await of_some(session, spans):
+                    counts[event.execution_id] += 1
+                    left[event.execution_id].hand_out(event, event.seq)
             left = {key: feed for key, feed in left.items() if counts[key] == MOST}
 
     async def _look_at_all(self, feeds: Mapping[None, Feed]) -> None:

@@ -246,9 +246,9 @@ class Journal:
         }
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
-        """Append to the log and wake whoever watches; neither may fail the execution."""
-        self._log.write([{"at": e.at, "kind": e.kind, "step": _step_name(e), **e.payload} for e in entries])
+        """Wake whoever watches and append to the log; neither may fail the execution."""
         await self._bus.publish(events_topic(self._holding.execution_id), ALL_EVENTS)
+        self._log.write([{"at": e.at, "kind": e.kind, "step": _step_name(e), **e.payload} for e in entries])
 
 
 def _step_name(entry: Entry) -> str | None:
