@@ -29,7 +29,6 @@ TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 PRUNED_WORK = 1_000
 PRUNED_LOGS = 1_000
-OTHER_KINDS = tuple(kind for kind in WorkKind if kind is not WorkKind.EXECUTION)
 OTHER_SLOTS = 4
 
 
@@ -125,14 +124,14 @@ class Dispatcher:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
-            executions = await self._claim(session, (WorkKind.EXECUTION,), self._pool.idle)
-            others = await self._claim(session, OTHER_KINDS, OTHER_SLOTS - len(self._others))
-        for claim in executions:
-            self._start(self._supervise(self._pool.take(), claim), claim)
-        for claim in others:
-            self._others[claim.id] = claim
-            self._start(self._do(claim), claim)
-        return bool(executions) and self._pool.idle > 0
+            claims = await self._claim(session)
+        for claim in claims:
+            if claim.kind is WorkKind.EXECUTION:
+                self._start(self._supervise(self._pool.take(), claim), claim)
+            else:
+                self._others[claim.id] = claim
+                self._start(self._do(claim), claim)
+        return any(claim.kind is WorkKind.EXECUTION for claim in claims) and self._pool.idle > 0
 
     async def _keep_house(self, session: Session) -> None:
         """Renew what is held, recover what others dropped, size the pool to what waits."""
@@ -151,11 +150,12 @@ class Dispatcher:
             self._pruning = asyncio.create_task(_prune_logs(self._settings))
             self._next_retention = self._clock() + RETENTION_SECONDS
 
-    async def _claim(self, session: Session, kinds: tuple[WorkKind, ...], limit: int) -> list[Claim]:
-        if limit <= 0:
+    async def _claim(self, session: Session) -> list[Claim]:
+        limits = {"limit": self._pool.idle, "others": OTHER_SLOTS - len(self._others)}
+        if not any(limits.values()):
             return []
         lease = self._settings.lease_seconds
-        return await queue.claim(session, self.name, kinds=kinds, limit=limit, lease_seconds=lease)
+        return await queue.claim(session, self.name, kinds=(WorkKind.EXECUTION,), **limits, lease_seconds=lease)
 
     def _start(self, work: Coroutine[object, object, None], claim: Claim) -> None:
         task = asyncio.create_task(work)

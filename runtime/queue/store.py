@@ -55,22 +55,30 @@ _CLAIM = text("""
         ORDER BY priority DESC, created_at
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
+    ), others AS (
+        SELECT id FROM work_items
+        WHERE state = 'queued' AND run_after <= now() AND kind <> ALL(:kinds)
+        ORDER BY priority DESC, created_at
+        LIMIT :others
+        FOR UPDATE SKIP LOCKED
     )
     UPDATE work_items AS item
     SET state = 'claimed', holder = :holder, generation = item.generation + 1, attempts = item.attempts + 1,
         lease_expires_at = now() + make_interval(secs => :lease_seconds)
-    FROM next
-    WHERE item.id = next.id
+    FROM (SELECT id FROM next UNION ALL SELECT id FROM others) AS wanted
+    WHERE item.id = wanted.id
     RETURNING item.id, item.kind, item.subject, item.payload, item.generation, item.requested_by,
               item.attempts, item.priority, item.created_at
 """)
 
 
 async def claim(
-    session: Session, holder: str, *, kinds: Sequence[WorkKind], limit: int, lease_seconds: float
+    session: Session, holder: str, *, kinds: Sequence[WorkKind], limit: int, others: int = 0, lease_seconds: float
 ) -> list[Claim]:
-    """Take at most `limit` waiting items of these kinds, the most urgent and then the oldest first."""
-    parameters = {"holder": holder, "kinds": [kind.value for kind in kinds], "limit": limit}
+    """Take at most `limit` waiting items of these kinds and `others` of all others, the most urgent and then the
+    oldest first.
+    """
+    parameters = {"holder": holder, "kinds": [kind.value for kind in kinds], "limit": limit, "others": others}
     rows = (await session.execute(_CLAIM, {**parameters, "lease_seconds": lease_seconds})).all()
     ordered = sorted(rows, key=lambda row: (-row.priority, row.created_at))
     return [

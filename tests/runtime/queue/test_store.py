@@ -1,6 +1,7 @@
 """The queue's promises: each item to one holder, lapsed leases come back, typed errors survive the way."""
 
 import asyncio
+from collections import Counter
 from uuid import uuid4
 
 import asyncpg
@@ -44,6 +45,16 @@ async def test_the_most_urgent_goes_first_and_then_the_oldest(database: Database
     assert len(claimed) == 2
     rest = await claim(database, 10)
     assert len(rest) == 2
+
+
+async def test_one_claim_takes_of_some_kinds_and_of_the_others_as_many_as_it_wants_of_each(database: Database) -> None:
+    await enqueue(database, *[0] * 3)
+    async with database.transaction(ENGINEER) as session:
+        for _ in range(3):
+            await store.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=uuid4())
+    async with database.transaction(RUNTIME) as session:
+        claimed = await store.claim(session, "me", kinds=(WorkKind.EXECUTION,), limit=2, others=1, lease_seconds=LEASE)
+    assert Counter(item.kind for item in claimed) == {WorkKind.EXECUTION: 2, WorkKind.CHECK: 1}
 
 
 async def test_an_item_whose_holder_went_silent_is_claimed_again_with_a_higher_generation(database: Database) -> None:
