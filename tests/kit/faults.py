@@ -31,11 +31,22 @@ class Weather:
 
 @dataclass(slots=True)
 class Trap:
-    """Waits for bytes that a client sends; the link they come on then falls silent towards the client."""
+    """Waits for bytes that a client sends, one after the other; the link then falls silent towards the client."""
 
-    pattern: bytes
+    patterns: tuple[bytes, ...]
     caught: "asyncio.Future[Link]"
     delivers: bool = True
+    heard: dict["Link", int] = field(default_factory=dict)
+
+    def is_sprung(self, link: "Link", chunk: bytes) -> bool:
+        """Note what a link carries; whether it has carried all of the patterns."""
+        place = 0
+        while (count := self.heard.get(link, 0)) < len(self.patterns):
+            found = chunk.find(self.patterns[count], place)
+            if found < 0:
+                return False
+            self.heard[link], place = count + 1, found + len(self.patterns[count])
+        return True
 
 
 class Link:
@@ -208,25 +219,23 @@ class FaultProxy:
         for link in list(self.links.values()):
             link.reset()
 
-    def trap(self, pattern: bytes, *, delivers: bool = True) -> "asyncio.Future[Link]":
-        """The next link on which a client sends these bytes; it hears nothing from then on.
+    def trap(self, *patterns: bytes, delivers: bool = True) -> "asyncio.Future[Link]":
+        """The next link on which a client has sent all of these bytes, in this order; it hears nothing from then on.
 
-        They reach the server if `delivers`: so the server may have committed what its client knows nothing of.
+        The last reach the server if `delivers`: so the server may have committed what its client knows nothing of.
         """
-        trap = Trap(pattern, asyncio.get_running_loop().create_future(), delivers)
+        trap = Trap(patterns, asyncio.get_running_loop().create_future(), delivers)
         self._traps.append(trap)
         return trap.caught
 
     def spring(self, link: Link, chunk: bytes) -> bool:
         """Spring the traps for a chunk; whether it is delivered."""
-        delivered = True
-        for trap in [trap for trap in self._traps if trap.pattern in chunk]:
-            self._traps.remove(trap)
-            if not trap.caught.done():
-                link.silence()
-                trap.caught.set_result(link)
-                delivered = delivered and trap.delivers
-        return delivered
+        self._traps = [trap for trap in self._traps if not trap.caught.done()]
+        sprung = [trap for trap in self._traps if trap.is_sprung(link, chunk)]
+        for trap in sprung:
+            link.silence()
+            trap.caught.set_result(link)
+        return all(trap.delivers for trap in sprung)
 
     async def close(self) -> None:
         """End everything."""
