@@ -210,7 +210,7 @@ async def _patiently(start: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await start()
-        except Unavailable:
+        except (Unavailable, OSError, asyncpg.PostgresError):
             if time.monotonic() > end:
                 raise
         await asyncio.sleep(AGAIN_SECONDS)

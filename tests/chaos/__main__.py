@@ -39,7 +39,8 @@ async def play(names: list[str], *, long: bool, logs: Path | None) -> bool:
                 print(f"{name}: {type(error).__name__}: {error}", flush=True)
             print(f"{name}: took {time.monotonic() - began:.0f} s", flush=True)
         if logs is not None:
-            shutil.copytree(made.stack.home.logs, logs, dirs_exist_ok=True)
+            for folder in (made.stack.home.logs, made.stack.home.path / "ray" / "session_latest" / "logs"):
+                await asyncio.to_thread(shutil.copytree, folder, logs, dirs_exist_ok=True)
     return is_well
 
 
