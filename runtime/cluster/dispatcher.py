@@ -79,6 +79,7 @@ class Dispatcher:
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
+        self._dropped: list[Claim] = []
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._pruning: asyncio.Task[None] | None = None
 
@@ -139,6 +140,9 @@ class Dispatcher:
         await leases.hold(session, self.name, self.name, lease)
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
+        for claim in self._dropped:
+            await queue.release(session, claim)
+        self._dropped.clear()
         await queue.release_lapsed(session)
         waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
@@ -173,6 +177,7 @@ class Dispatcher:
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
+            await self._release([claim])
         finally:
             self._pool.give_back(supervisor, broken=broken)
             self._news.set()
@@ -189,7 +194,8 @@ class Dispatcher:
                 if leaving:
                     await leases.drop(session, self.name, self.name)
         except Unavailable as error:
-            log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
+            self._dropped.extend(claims)
+            log.warning("%d items of %s are given back later, or their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
         try:

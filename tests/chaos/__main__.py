@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import killing
+from tests.chaos import cluster, destination, killing, servers, stopping
 from tests.chaos.figures import Figure
 from tests.chaos.killing import Size
 from tests.chaos.world import World, world
@@ -20,7 +20,18 @@ Scenario = Callable[[World, Size], Awaitable[list[Figure]]]
 
 SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
     "workers": (killing.workers, Size(10, 4, (0.5, 2.0), 10), Size(200, 6, (0.5, 2.0), 400)),
-    "supervisors": (killing.supervisors, Size(8, 4, (0.5, 2.0), 6), Size(120, 6, (0.5, 2.0), 100)),
+    "supervisors": (killing.supervisors, Size(10, 3, (3.0, 6.0), 4), Size(300, 3, (3.0, 6.0), 100)),
+    "zombies": (stopping.zombies, Size(2, 1, (0.0, 0.0), 2), Size(10, 1, (0.0, 0.0), 10)),
+    "sleepers": (stopping.sleepers, Size(12, 3, (0.0, 0.0), 2), Size(60, 4, (0.0, 0.0), 20)),
+    "postgres": (servers.postgres, Size(10, 3, (2.0, 5.0), 3), Size(150, 4, (5.0, 40.0), 30)),
+    "valkey": (servers.valkey, Size(6, 3, (1.0, 3.0), 0), Size(40, 3, (5.0, 60.0), 0)),
+    "api": (servers.api, Size(5, 10, (3.0, 6.0), 2), Size(5, 10, (3.0, 6.0), 10)),
+    "half_open": (servers.half_open, Size(8, 3, (2.0, 5.0), 1), Size(60, 4, (2.0, 20.0), 10)),
+    "destination": (destination.destination, Size(10, 3, (1.0, 3.0), 0), Size(100, 4, (1.0, 3.0), 0)),
+    "dispatcher": (cluster.dispatcher, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
+    "runtime": (cluster.runtime, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
+    "raylet": (cluster.raylet, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
+    "head": (cluster.head, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
 }
 
 

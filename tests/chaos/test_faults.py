@@ -6,7 +6,6 @@ from time import monotonic
 
 import pytest
 
-from tests.kit.eventually import eventually
 from tests.kit.faults import LOOPBACK, Ends, FaultProxy, Weather, proxied, to_port
 
 PATIENCE = 0.2
@@ -143,15 +142,19 @@ async def test_a_trap_delivers_what_was_said_and_holds_the_answer(proxy: FaultPr
     assert await held[0].readexactly(6) == b"COMMIT"
 
 
-async def test_a_trap_that_does_not_deliver_ends_the_link(proxy: FaultProxy, call: Call) -> None:
+async def test_a_trap_that_does_not_deliver_holds_what_was_said_until_it_is_released(
+    proxy: FaultProxy, call: Call
+) -> None:
+    caught = proxy.trap(b"COM", b"MIT", delivers=False)
+    late, lost = await call(), await call()
+    assert await said(late, b"COM") == b"COM"
+    late[1].write(b"MIT")
+    link = await caught
+    assert await is_silent(late[0])
+    link.release()
+    assert await late[0].readexactly(3) == b"MIT"
     caught = proxy.trap(b"COMMIT", delivers=False)
-    ends = await call()
-    ends[1].write(b"COMMIT")
+    lost[1].write(b"COMMIT")
     (await caught).reset()
-
-    async def is_gone() -> bool:
-        return not proxy.links
-
-    await eventually(is_gone, because="the link ends")
     with pytest.raises(ConnectionResetError):
-        await ends[0].read()
+        await lost[0].read()

@@ -30,7 +30,6 @@ MEND_SECONDS: Final = 0.2
 SUPERVISORS: Final = 4
 SUPERVISOR: Final = "ExecutionSupervisor"
 DISPATCHER: Final = "DispatcherProcess"
-IDLE: Final = "ray::IDLE"
 
 
 @dataclass
@@ -112,6 +111,10 @@ class World:
         """The supervisors of executions: those that supervise now, those that do not, or both."""
         found = [(process, title) for process, title in self.ray() if title.startswith(f"ray::{SUPERVISOR}")]
         return [process for process, title in found if busy is None or (f"{SUPERVISOR}.run" in title) is busy]
+
+    def dispatcher(self) -> psutil.Process:
+        """The process that claims work."""
+        return next(process for process, title in self.ray() if title.startswith(f"ray::{DISPATCHER}"))
 
     def workers(self) -> list[tuple[psutil.Process, str]]:
         """The processes that run a step now, each with `task:phase`."""

@@ -159,8 +159,10 @@ class _Way:
                 if due > loop.time():
                     await self._link.pause(due - loop.time())
                 await self._link.passable(sends=self._sends)
-                if not chunk or (self._sends and not self._link.trapped(chunk)):
+                if not chunk:
                     return
+                if self._sends and not self._link.trapped(chunk):
+                    await self._link.passable(sends=False)
                 await self._write(chunk)
 
     async def _write(self, chunk: bytes) -> None:
@@ -220,9 +222,9 @@ class FaultProxy:
             link.reset()
 
     def trap(self, *patterns: bytes, delivers: bool = True) -> "asyncio.Future[Link]":
-        """The next link on which a client has sent all of these bytes, in this order; it hears nothing from then on.
+        """The next link on which a client has sent all of these bytes, in this order; it hears nothing until released.
 
-        The last reach the server if `delivers`: so the server may have committed what its client knows nothing of.
+        The last reach the server at once if `delivers`: so it may have committed what its client knows nothing of.
         """
         trap = Trap(patterns, asyncio.get_running_loop().create_future(), delivers)
         self._traps.append(trap)
