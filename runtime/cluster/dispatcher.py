@@ -40,7 +40,10 @@ class SupervisorHandle(Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
-        """Supervise one execution to its end; raises `SupervisorLost` when it died, anything when it is broken."""
+        """Supervise one execution to its end.
+
+        Raises `SupervisorLost` when it died, `Unavailable` when the database went away, anything when it is broken.
+        """
 
     def end(self) -> None:
         """End its process."""
@@ -174,10 +177,12 @@ class Dispatcher:
             broken = True
             log.warning("the supervisor of execution %s died: %s", claim.subject, error)
             await self._release([claim])
+        except Unavailable as error:
+            log.warning("the supervisor of execution %s lost the database: %s", claim.subject, error)
+            await self._release([claim])
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
-            await self._release([claim])
         finally:
             self._pool.give_back(supervisor, broken=broken)
             self._news.set()
