@@ -58,16 +58,16 @@ async def kill_now_and_then(victims: Callable[[], list[psutil.Process]], size: S
                 killed.append(now())
 
 
-async def kill_at_commit(world: World, killed: list[datetime], pauses: tuple[float, float]) -> None:
-    """Kill a worker that has sent its load's COMMIT and not heard of it, again and again."""
-    while True:
+async def kill_at_commit(world: World, size: Size, killed: list[datetime]) -> None:
+    """Kill a worker that has sent its load's COMMIT and not heard of it, until there have been enough."""
+    while len(killed) < size.kills:
         link = await world.data.trap(*PUBLISHING)
         worker = await asyncio.to_thread(process_at, link.port)
         with suppress(psutil.NoSuchProcess):
             psutil.Process(worker).send_signal(signal.SIGKILL)
             killed.append(now())
         link.reset()
-        await pause(random.uniform(*pauses))
+        await pause(random.uniform(*size.pauses))
 
 
 async def workers(world: World, size: Size) -> list[Figure]:
@@ -80,7 +80,7 @@ async def workers(world: World, size: Size) -> list[Figure]:
 
     async with (
         meanwhile(kill_now_and_then(victims, size, anywhere)),
-        meanwhile(kill_at_commit(world, at_commit, size.pauses)),
+        meanwhile(kill_at_commit(world, size, at_commit)),
     ):
         await load.run(size.runs, size.at_once)
     assert await verdict(load) == []

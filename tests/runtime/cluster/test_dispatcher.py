@@ -4,12 +4,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 from sqlalchemy import text
 
+from models.errors import Unavailable
 from runtime.bus import WORK, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.pool import Pool
@@ -34,11 +36,15 @@ class Hands:
         self.gate = gate
         self.breaks_at = breaks_at
         self.is_dead = False
+        self.is_cut_off = False
 
     async def run(self, claim: Claim) -> None:
         self.seen.append(claim)
         if self.is_dead:
             raise SupervisorLost("killed while it was idle")
+        if self.is_cut_off:
+            self.is_cut_off = False
+            raise Unavailable("PostgreSQL restarts")
         await self.gate.wait()
         if claim.subject in self.breaks_at:
             raise RuntimeError("broken")
@@ -159,6 +165,25 @@ async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Da
 
         await eventually(others_done, because="the others are done by the supervisor that took its place")
     assert made.seen[0].subject == bad
+
+
+async def test_a_supervisor_that_lost_the_database_gives_its_execution_back_and_stays(
+    database: Database, bus: Bus
+) -> None:
+    async with office(database, bus, supervisors=1) as made:
+        made.gate.set()
+        await made.submit(WorkKind.EXECUTION)
+
+        async def done(count: int) -> bool:
+            return await made.done() == count
+
+        await eventually(partial(done, 1), because="the supervisor is there and idle")
+        (only,) = made.supervisors
+        only.is_cut_off = True
+        (subject,) = await made.submit(WorkKind.EXECUTION)
+        await eventually(partial(done, 2), within=LEASE / 2, because="it is not left until its lease lapses")
+        assert [claim.attempts for claim in made.seen if claim.subject == subject] == [1, 2]
+        assert made.supervisors == [only]
 
 
 async def test_an_execution_that_a_dead_supervisor_was_handed_is_given_to_another_at_once(
