@@ -23,7 +23,7 @@ SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
     "postgres": (servers.postgres, Size(10, 3, (2.0, 5.0), 3), Size(150, 4, (5.0, 40.0), 30)),
     "valkey": (servers.valkey, Size(6, 3, (1.0, 3.0), 0), Size(40, 3, (5.0, 60.0), 0)),
     "api": (servers.api, Size(5, 10, (3.0, 6.0), 2), Size(5, 10, (3.0, 6.0), 10)),
-    "half_open": (servers.half_open, Size(8, 3, (2.0, 5.0), 1), Size(60, 4, (2.0, 20.0), 10)),
+    "half_open": (servers.half_open, Size(30, 3, (0.5, 1.0), 1), Size(200, 4, (1.0, 10.0), 10)),
     "destination": (destination.destination, Size(10, 3, (1.0, 3.0), 0), Size(100, 4, (1.0, 3.0), 0)),
     "dispatcher": (cluster.dispatcher, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
     "runtime": (cluster.runtime, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),

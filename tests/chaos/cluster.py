@@ -1,13 +1,14 @@
 """Kills parts of Ray and the runtime's own process; whoever started the runtime starts it again."""
 
+import asyncio
 from collections.abc import Callable
 
 import psutil
 
 from tests.chaos.figures import Figure, spread
 from tests.chaos.judge import History, verdict
-from tests.chaos.killing import Size, meanwhile
-from tests.chaos.load import Load, pause
+from tests.chaos.killing import Size
+from tests.chaos.load import Load
 from tests.chaos.world import World, now
 from tests.kit.eventually import eventually
 
@@ -17,7 +18,10 @@ async def _killed(world: World, size: Size, name: str, victim: Callable[[], psut
     took = list[float]()
 
     async def kill_once() -> None:
-        await pause(size.pauses[1])
+        async def works() -> bool:
+            return len(await asyncio.to_thread(lambda: world.supervisors(busy=True))) > 1
+
+        await eventually(works, within=120, because="runs are supervised")
         began, before = now(), len(await _takeovers(load))
         victim().kill()
 
@@ -27,8 +31,7 @@ async def _killed(world: World, size: Size, name: str, victim: Callable[[], psut
         await eventually(is_back, within=180, because="runs are begun again")
         took.append((now() - began).total_seconds())
 
-    async with meanwhile(kill_once()):
-        await load.run(size.runs, size.at_once)
+    await asyncio.gather(kill_once(), load.run(size.runs, size.at_once))
     assert await verdict(load) == []
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
