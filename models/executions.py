@@ -160,6 +160,12 @@ class PipelineExecution(Entity, table=True):
             postgresql_where=text("status = 'failed'"),
         ),
         Index(
+            "idx_pipeline_executions_backfill",
+            "backfill_id",
+            "state",
+            postgresql_where=text("backfill_id IS NOT NULL"),
+        ),
+        Index(
             "idx_pipeline_executions_idempotency",
             "pipeline_id",
             "idempotency_key",
@@ -208,6 +214,7 @@ class PipelineExecution(Entity, table=True):
     idempotency_key: str | None = Field(default=None, sa_type=Text)
     last_event_seq: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     cancel_requested_at: datetime | None = Field(default=None, sa_type=Moment)
+    backfill_id: UUID | None = Field(default=None, foreign_key="backfills.id", ondelete="SET NULL", sa_type=Uuid)
 
 
 class StepExecution(Entity, table=True):
@@ -273,6 +280,30 @@ class CommitLedger(Table, table=True):
     rows: int = Field(sa_type=BigInteger)
     token: str | None = Field(default=None, sa_type=Text)
     committed_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
+
+
+class Keeping(StrEnum):
+    """How long a step's output is kept: until the execution succeeds, for a retention, or not at all."""
+
+    UNTIL_SUCCESS = "until_success"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Checkpoint(Table, table=True):
+    """What a finished task left: the places of its output's blocks (Arrow IPC), and its report."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (one_of("kept", Keeping), Index("idx_checkpoints_created", "created_at"))
+
+    execution_id: UUID = Field(primary_key=True, foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid)
+    task_name: str = Field(primary_key=True, sa_type=Text)
+    generation: int
+    attempt: int
+    blocks: list[Json] = Field(sa_type=Document(list[Json]))
+    report: JsonObject = Field(sa_type=Document(JsonObject))
+    kept: Keeping = Field(sa_type=Choice(Keeping))
+    created_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
 
 
 class PipelineCursor(Table, table=True):

@@ -1,13 +1,19 @@
 """When something runs: by a cron expression, every so often, or when an event arrives."""
 
 import re
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Final, Literal, TypeAlias
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator
 from pydantic import Field as Limited
+from sqlalchemy import Index, Text, UniqueConstraint, Uuid, text
+from sqlmodel import Field
 
-from models.fields import StrictModel
+from models.base import ChangingEntity, Table
+from models.fields import Choice, Document, JsonObject, Moment, StrictModel, one_of, server
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -28,8 +34,8 @@ def _cron(expression: str) -> str:
     parts = expression.lower().split()
     if len(parts) != len(_PARTS):
         raise ValueError(f"should have 5 parts (minute, hour, day, month, day of the week), not {len(parts)}")
-    for text, (name, least, most, names, others) in zip(parts, _PARTS, strict=True):
-        for item in text.split(","):
+    for part, (name, least, most, names, others) in zip(parts, _PARTS, strict=True):
+        for item in part.split(","):
             if not (re.fullmatch(others, item) if others else None) and not _is_item(item, least, most, names):
                 raise ValueError(
                     f"{item!r} is no {name}: write *, {least} to {most}, a range 1-5, a list, or a step */5"
@@ -103,3 +109,50 @@ class EventSchedule(StrictModel):
 
 ScheduleConfig: TypeAlias = Annotated[CronSchedule | IntervalSchedule | EventSchedule, Limited(discriminator="type")]
 """When something runs, tagged by `type`."""
+
+
+class FireOutcome(StrEnum):
+    """What became of a moment at which a schedule was due."""
+
+    SUBMITTED = "submitted"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+
+class Schedule(ChangingEntity, table=True):
+    """How far a pipeline's schedule has come; `config` is that of its newest version.
+
+    `next_fire_at` is the next moment that was not decided upon; None for one that events start, and for one that has
+    ended. `event_cursor` is how far an event schedule has seen what it watches.
+    """
+
+    __tablename__ = "schedules"
+    __table_args__ = (
+        UniqueConstraint("pipeline_id"),
+        Index("idx_schedules_due", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL AND NOT is_paused")),
+    )
+
+    pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
+    config: JsonObject = Field(sa_type=Document(JsonObject))
+    is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
+    next_fire_at: datetime | None = Field(default=None, sa_type=Moment)
+    last_fire_at: datetime | None = Field(default=None, sa_type=Moment)
+    event_cursor: JsonObject = Field(
+        default_factory=dict, sa_type=Document(JsonObject), sa_column_kwargs=server("'{}'")
+    )
+
+
+class ScheduleFire(Table, table=True):
+    """What was decided about one moment of a schedule, once."""
+
+    __tablename__ = "schedule_fires"
+    __table_args__ = (one_of("outcome", FireOutcome), Index("idx_schedule_fires_execution", "execution_id"))
+
+    schedule_id: UUID = Field(primary_key=True, foreign_key="schedules.id", ondelete="CASCADE", sa_type=Uuid)
+    fire_time: datetime = Field(primary_key=True, sa_type=Moment)
+    outcome: FireOutcome = Field(sa_type=Choice(FireOutcome))
+    reason: str | None = Field(default=None, sa_type=Text)
+    execution_id: UUID | None = Field(
+        default=None, foreign_key="pipeline_executions.id", ondelete="SET NULL", sa_type=Uuid
+    )
+    decided_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, FetchedValue, Index, Text, Uuid, text
+from sqlalchemy import BigInteger, CheckConstraint, FetchedValue, Index, Text, Uuid, text
 from sqlmodel import Field
 
 from models.access import Role
@@ -44,6 +44,7 @@ class WorkItem(Entity, table=True):
             postgresql_where=text("state = 'claimed'"),
         ),
         Index("idx_work_items_subject", "subject"),
+        Index("idx_work_items_running", "pool", "pipeline_id", postgresql_where=text("state = 'claimed'")),
     )
 
     kind: str = Field(sa_type=Text)
@@ -53,6 +54,7 @@ class WorkItem(Entity, table=True):
         sa_type=Document(JsonObject),
         sa_column_kwargs=server("'{}'"),
     )
+    pipeline_id: UUID | None = Field(default=None, sa_type=Uuid)
     pool: str = Field(default="default", sa_type=Text, sa_column_kwargs=server("'default'"))
     priority: int = Field(default=0, sa_column_kwargs=server("0"))
     state: WorkState = Field(
@@ -84,3 +86,14 @@ class Lease(Table, table=True):
     generation: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     acquired_at: datetime = Field(sa_type=Moment)
     expires_at: datetime = Field(sa_type=Moment)
+
+
+class ConcurrencyPool(Table, table=True):
+    """How many executions may run at once that name this pool; one that has no row here has no limit."""
+
+    __tablename__ = "concurrency_pools"
+    __table_args__ = (CheckConstraint("slots > 0", name="has_slots"),)
+
+    name: str = Field(primary_key=True, sa_type=Text)
+    slots: int
+    created_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))

@@ -37,6 +37,11 @@ MATRIX = {
     "alert_instances":     ("SIUD", "SIUD",  "S---", "SIU-"),
     "work_items":          ("SIUD", "SIUD",  "----", "SIUD"),
     "leases":              ("SIUD", "SIUD",  "S---", "SIUD"),
+    "schedules":           ("SIUD", "SIUD",  "S---", "SIUD"),
+    "schedule_fires":      ("SI--", "SI--",  "S---", "SIUD"),
+    "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
+    "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),
+    "concurrency_pools":   ("SIUD", "SIUD",  "S---", "S---"),
     "audit_log":           ("SI--", "-I--",  "-I--", "-I--"),
     "auth.users":          ("SIUD", "----",  "----", "S---"),
 }  # fmt: skip

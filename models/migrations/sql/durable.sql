@@ -1,0 +1,125 @@
+-- Schedules and what became of each of their moments, backfills, checkpoints of steps, and pools that limit work.
+
+-- One row a pipeline that has a schedule: the document says when, this row how far it has come.
+CREATE TABLE schedules (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    pipeline_id UUID NOT NULL UNIQUE REFERENCES data_pipelines (id) ON DELETE CASCADE,
+    config JSONB NOT NULL,
+    is_paused BOOLEAN NOT NULL DEFAULT false,
+    next_fire_at TIMESTAMPTZ,
+    last_fire_at TIMESTAMPTZ,
+    event_cursor JSONB NOT NULL DEFAULT '{}',
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
+) WITH (fillfactor = 70);
+
+CREATE INDEX idx_schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL AND NOT is_paused;
+CREATE TRIGGER stamp_update BEFORE UPDATE ON schedules FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
+
+-- The primary key is what makes a moment fire once, however many schedulers there are.
+CREATE TABLE schedule_fires (
+    schedule_id UUID NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
+    fire_time TIMESTAMPTZ NOT NULL,
+    outcome TEXT NOT NULL
+        CONSTRAINT outcome_is_known CHECK (outcome IN ('submitted', 'skipped', 'missed')),
+    reason TEXT,
+    execution_id UUID REFERENCES pipeline_executions (id) ON DELETE SET NULL,
+    decided_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (schedule_id, fire_time)
+);
+
+CREATE INDEX idx_schedule_fires_execution ON schedule_fires (execution_id);
+
+CREATE TABLE backfills (
+    id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+    pipeline_id UUID NOT NULL REFERENCES data_pipelines (id) ON DELETE CASCADE,
+    range_start DATE NOT NULL,
+    range_end DATE NOT NULL,
+    chunk TEXT NOT NULL,
+    most_at_once INTEGER NOT NULL DEFAULT 1,
+    priority INTEGER NOT NULL DEFAULT -10,
+    total INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'running'
+        CONSTRAINT state_is_known CHECK (state IN ('running', 'paused', 'completed', 'failed', 'cancelled')),
+    requested_by UUID REFERENCES auth.users (id),
+    finished_at TIMESTAMPTZ,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT range_goes_forward CHECK (range_end > range_start)
+) WITH (fillfactor = 70);
+
+CREATE INDEX idx_backfills_pipeline ON backfills (pipeline_id, created_at DESC);
+CREATE TRIGGER stamp_update BEFORE UPDATE ON backfills FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
+
+ALTER TABLE pipeline_executions ADD COLUMN backfill_id UUID REFERENCES backfills (id) ON DELETE SET NULL;
+CREATE INDEX idx_pipeline_executions_backfill ON pipeline_executions (backfill_id, state)
+    WHERE backfill_id IS NOT NULL;
+
+GRANT SELECT (backfill_id) ON pipeline_executions TO authenticated;
+
+-- What a finished task left: where its blocks are, and its report. A take-over and a retry read it instead of running
+-- the task again.
+CREATE TABLE checkpoints (
+    execution_id UUID NOT NULL REFERENCES pipeline_executions (id) ON DELETE CASCADE,
+    task_name TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    blocks JSONB NOT NULL,
+    report JSONB NOT NULL,
+    kept TEXT NOT NULL
+        CONSTRAINT kept_is_known CHECK (kept IN ('until_success', 'always', 'never')),
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (execution_id, task_name)
+);
+
+CREATE INDEX idx_checkpoints_created ON checkpoints (created_at);
+
+-- How many executions may run at once in a pool; a claim holds its slot, and gives it back when its lease lapses.
+CREATE TABLE concurrency_pools (
+    name TEXT PRIMARY KEY,
+    slots INTEGER NOT NULL CONSTRAINT has_slots CHECK (slots > 0),
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+ALTER TABLE work_items ADD COLUMN pipeline_id UUID;
+GRANT SELECT (pipeline_id) ON work_items TO authenticated;
+CREATE INDEX idx_work_items_running ON work_items (pool, pipeline_id) WHERE state = 'claimed';
+
+ALTER TABLE execution_events DROP CONSTRAINT kind_is_known;
+ALTER TABLE execution_events ADD CONSTRAINT kind_is_known
+    CHECK (kind IN (
+        'execution_queued', 'execution_started', 'execution_taken_over', 'execution_cancelling',
+        'execution_completed', 'execution_failed', 'execution_cancelled', 'execution_late', 'execution_stalled',
+        'step_started', 'step_progress', 'step_retrying', 'step_restored',
+        'step_completed', 'step_failed', 'step_skipped', 'step_cancelled'
+    ));
+
+CALL wedsync.protect('schedules');
+CALL wedsync.open_to_people('schedules', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.let_engineers_manage('schedules', 'schedules');
+CALL wedsync.let_analysts_read('schedules', 'schedules');
+CALL wedsync.let_runtime('schedules', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
+
+CALL wedsync.protect('schedule_fires');
+CALL wedsync.open_to_people('schedule_fires', '{INSERT}');
+CALL wedsync.let_engineers_manage('schedule_fires', 'fires');
+CALL wedsync.let_analysts_read('schedule_fires', 'fires');
+CALL wedsync.let_runtime('schedule_fires', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
+
+CALL wedsync.protect('backfills');
+CALL wedsync.open_to_people('backfills', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.let_engineers_manage('backfills', 'backfills');
+CALL wedsync.let_analysts_read('backfills', 'backfills');
+CALL wedsync.let_runtime('backfills', 'SELECT', 'UPDATE');
+
+CALL wedsync.protect('checkpoints');
+CALL wedsync.open_to_people('checkpoints', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.let_engineers_manage('checkpoints', 'checkpoints');
+CALL wedsync.let_viewers_of_executions_read('checkpoints', 'execution_id', 'checkpoints');
+CALL wedsync.let_runtime('checkpoints', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
+
+CALL wedsync.protect('concurrency_pools');
+CALL wedsync.open_to_people('concurrency_pools', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.let_engineers_manage('concurrency_pools', 'pools');
+CALL wedsync.let_analysts_read('concurrency_pools', 'pools');
+CALL wedsync.let_runtime('concurrency_pools', 'SELECT');
