@@ -24,7 +24,7 @@ from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_
 from runtime.executions.checkpoints import Shelf
 from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
-from runtime.executions.journal import Entry, Fenced, Holding, Journal
+from runtime.executions.journal import Entry, Fenced, Holding, Journal, Pace
 from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
@@ -81,7 +81,8 @@ class ExecutionSupervisor:
 
     def _journal(self, holding: Holding) -> Journal:
         log = LogFile(self._settings.artifacts, holding.execution_id)
-        return Journal(self._database, self._bus, holding, log, self._settings.lease_seconds)
+        pace = Pace(lease_seconds=self._settings.lease_seconds)
+        return Journal(self._database, self._bus, holding, log, pace)
 
     async def _supervise(self, taken: Taken) -> None:
         shelf = Shelf(self._settings.artifacts, taken.holding.execution_id)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -101,16 +102,14 @@ def write_blocks(artifacts: Path, file: str, blocks: Iterable[pa.Table]) -> Plac
 
 
 def _written(path: Path, blocks: Iterable[pa.Table]) -> int:
-    writer: pa.ipc.RecordBatchFileWriter | None = None
+    waiting = iter(blocks)
+    first = next(waiting)
     count = 0
-    with pa.OSFile(str(path), "wb") as sink:
-        for block in blocks:
-            writer = writer or pa.ipc.new_file(sink, block.schema)
-            for batch in block.combine_chunks().cast(writer.schema).to_batches():
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        for block in chain([first], waiting):
+            for batch in block.combine_chunks().cast(first.schema).to_batches():
                 writer.write_batch(batch)
                 count += 1
-        if writer is not None:
-            writer.close()
     return count
 
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from models.errors import Unavailable
+from models.errors import Exhausted, Unavailable
 from models.executions import ExecutionState, Keeping
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
@@ -21,9 +22,18 @@ __all__ = ["Ending", "Entry", "Fenced", "Holding", "Journal", "StepRow"]
 log = logging.getLogger(__name__)
 
 RUNTIME = Principal.runtime()
-GATHER_SECONDS = 0.1
 AWAY_SECONDS = 0.5
-LEASE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the journal gathers before it writes, and how long the execution stays ours without a beat."""
+
+    gather_seconds: float = 0.1
+    lease_seconds: float = 15.0
+
+
+DEFAULT_PACE = Pace()
 
 
 class Journal:
@@ -32,14 +42,12 @@ class Journal:
     A database that is away is waited for: what it may have committed without a word is not written twice.
     """
 
-    def __init__(
-        self, database: Database, bus: Bus, holding: Holding, log: LogFile, lease_seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, database: Database, bus: Bus, holding: Holding, log: LogFile, pace: Pace = DEFAULT_PACE) -> None:
         self._database = database
         self._bus = bus
         self._holding = holding
         self._log = log
-        self._lease_seconds = lease_seconds
+        self._pace = pace
         self._buffer: list[Entry] = []
         self._kept: list[Kept] = []
         self._keeping = Keeping.UNTIL_SUCCESS
@@ -76,7 +84,7 @@ class Journal:
         """
         await self._news.wait()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_SECONDS):
+            async with asyncio.timeout(self._pace.gather_seconds):
                 await self._closed.wait()
         self._news.clear()
         return not self._closed.is_set()
@@ -84,7 +92,7 @@ class Journal:
     async def beat(self) -> bool:
         """Renew the lease; whether the execution is to stop. Raises `Fenced` when it is no longer ours."""
         async with self._database.statements(RUNTIME) as session:
-            return await records.renew(session, self._holding, self._lease_seconds)
+            return await records.renew(session, self._holding, self._pace.lease_seconds)
 
     async def write(self, keeper: Keeper) -> None:
         """Flush until closed; what has gathered waits for its checkpoints, what comes meanwhile for the next time."""
@@ -136,7 +144,7 @@ class Journal:
                     if not (again and await records.is_written(session, self._holding, entries)):
                         await write(session)
                 return
-            except Unavailable as error:
+            except (Unavailable, Exhausted) as error:
                 log.warning("the journal of execution %s waits: %s", self._holding.execution_id, error)
                 again = True
                 await asyncio.sleep(AWAY_SECONDS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from models.errors import Unavailable
+from models.errors import Exhausted, Unavailable
 from models.events import EventKind
 from models.executions import ExecutionState, Keeping, StepState
 from models.fields import JsonObject
@@ -149,7 +149,7 @@ class Supervisor:
         if now < self._beats_at:
             return
         self._beats_at = now + BEAT_SECONDS
-        with suppress(Unavailable, TimeoutError):
+        with suppress(Unavailable, Exhausted, TimeoutError):
             async with asyncio.timeout(BEAT_PATIENCE_SECONDS):
                 self._cancelling |= await self.journal.beat()
 

@@ -22,7 +22,7 @@ from runtime.connectors.store import DestinationDraft, SourceDraft
 from runtime.database import Database
 from runtime.executions.assignments import Plans, Taken, take
 from runtime.executions.checkpoints import Shelf
-from runtime.executions.journal import Ending, Journal
+from runtime.executions.journal import DEFAULT_PACE, Ending, Journal, Pace
 from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.local import LocalExecutor
 from runtime.executions.logs import LogFile
@@ -107,11 +107,20 @@ class Bench:
         assert taken is not None
         return taken
 
-    def supervisor(self, taken: Taken) -> Supervisor:
+    def executor(self) -> LocalExecutor:
+        """What runs tasks here."""
+        return LocalExecutor(self.worker, self.artifacts)
+
+    @property
+    def artifacts(self) -> Path:
+        """The artifact store."""
+        return self.folder / "artifacts"
+
+    def supervisor(self, taken: Taken, executor: LocalExecutor | None = None, pace: Pace = DEFAULT_PACE) -> Supervisor:
         """A supervisor for it."""
-        artifacts, holding = self.folder / "artifacts", taken.holding
-        journal = Journal(self.database, self.bus, holding, LogFile(artifacts, holding.execution_id))
-        executor, shelf = LocalExecutor(self.worker, artifacts), Shelf(artifacts, holding.execution_id)
+        holding, executor = taken.holding, executor or self.executor()
+        log, shelf = LogFile(self.artifacts, holding.execution_id), Shelf(self.artifacts, holding.execution_id)
+        journal = Journal(self.database, self.bus, holding, log, pace)
         keeper = Keeper(executor.save, shelf, Keeps.of(taken.plan, dry_run=taken.context.dry_run), holding.generation)
         return Supervisor(assigned(taken, shelf), executor, journal, keeper)
 
