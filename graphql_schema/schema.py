@@ -19,6 +19,7 @@ from graphql_schema.destinations import DestinationMutations, DestinationQueries
 from graphql_schema.documents import KnownDocuments
 from graphql_schema.executions.mutations import ExecutionMutations
 from graphql_schema.executions.queries import ExecutionQueries
+from graphql_schema.executions.retries import RetryMutations, RetryQueries
 from graphql_schema.executions.subscriptions import ExecutionSubscriptions
 from graphql_schema.guards import Guard
 from graphql_schema.limits import Limits
@@ -39,6 +40,7 @@ QUERIES: tuple[type, ...] = (
     DestinationQueries,
     PipelineQueries,
     ExecutionQueries,
+    RetryQueries,
     LogQueries,
 )
 MUTATIONS: tuple[type, ...] = (
@@ -47,6 +49,7 @@ MUTATIONS: tuple[type, ...] = (
     DestinationMutations,
     PipelineMutations,
     ExecutionMutations,
+    RetryMutations,
 )
 SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
 TYPES: tuple[type, ...] = MEMBERS

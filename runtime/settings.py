@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     )
     event_retention_days: int = Field(default=30, ge=1, description="How long the events of executions are kept")
     log_retention_days: int = Field(default=30, ge=1, description="How long the logs of executions are kept")
+    checkpoint_retention_days: int = Field(
+        default=7, ge=1, description="How long outputs of steps are kept for retries, once their execution has ended"
+    )
     work_retention_days: int = Field(
         default=7, ge=1, description="How long work that has ended is kept, with its result, such as a preview's rows"
     )

@@ -38,6 +38,8 @@ ENTRIES = (
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
+    Entry("retry", "retrying", "retry", "Run what a failed execution did not finish.", RUNS),
+    Entry("rerun", "retrying", "rerun", "Run the steps of an execution again from one on.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 

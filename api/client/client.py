@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.client import operations, places
 from api.client.backups import Backups
+from api.client.retries import Retries
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -83,6 +84,11 @@ class Client:
     def backups(self) -> Backups:
         """The earlier versions of the tables of destinations."""
         return Backups(self._transport)
+
+    @property
+    def retries(self) -> Retries:
+        """Ended executions, taken up again."""
+        return Retries(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

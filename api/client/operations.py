@@ -52,6 +52,23 @@ mutation ($id: ID!, $input: ExecutePipelineInput) {{
 CANCEL: Final = f"""
 mutation ($id: ID!) {{ cancelExecution(id: $id) {{ __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE} }} }}
 """
+RETRY: Final = f"""
+mutation ($id: ID!, $key: String) {{
+  retryExecution(id: $id, idempotencyKey: $key) {{ __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE} }}
+}}
+"""
+RERUN: Final = f"""
+mutation ($id: ID!, $step: String!, $key: String) {{
+  rerunExecution(id: $id, fromStep: $step, idempotencyKey: $key) {{
+    __typename ... on Execution {{ {_SUMMARY} {_STEPS} }} {FAILURE}
+  }}
+}}
+"""
+RERUN_PREVIEW: Final = """
+query ($id: ID!, $step: String) {
+  rerunPreview(id: $id, fromStep: $step) { executionId version steps { stepName fate reason } }
+}
+"""
 EXECUTION: Final = f"query ($id: String!) {{ execution(reference: $id) {{ {_SUMMARY} {_STEPS} }} }}"
 EXECUTIONS: Final = f"""
 query ($first: Int!, $pipeline: String) {{

@@ -1,6 +1,8 @@
 """What the states of tasks look like in the journal: a row and an event for each step, fused ones included."""
 
 import traceback
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -13,6 +15,7 @@ from runtime.executions.executor import WorkerLost
 from runtime.executions.faults import signed_step
 from runtime.executions.journal import Ending, Entry, StepRow
 from runtime.executions.program import TaskProgram
+from runtime.executions.recovery import Done, Recovery
 from runtime.executions.state import (
     BackingOff,
     Failed,
@@ -70,6 +73,30 @@ def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: dat
             return [_not_run(m.name, StepState.CANCELLED, "cancelled", attempt, (since, now)) for m in program.members]
         case _:
             assert_never(state)
+
+
+def opening_entries(plan: Plan, programs: Mapping[str, TaskProgram], recovery: Recovery, now: datetime) -> list[Entry]:
+    """How an execution begins, or goes on under another supervisor: with what is disabled, and what is done already."""
+    entries = [] if recovery.taken_over else [Entry(EventKind.EXECUTION_STARTED, now)]
+    if recovery.taken_over:
+        told: JsonObject = {"restored": [*sorted(recovery.done)], "again": dict(recovery.again)}
+        entries.append(Entry(EventKind.EXECUTION_TAKEN_OVER, now, told))
+    entries += disabled_entries(plan, now)
+    for name, done in recovery.done.items():
+        reports = {report.step: report for report in done.report.steps}
+        for member in programs[name].members:
+            entries.append(_restored(reports.get(member.name, StepReport(member.name)), done, recovery.origin, now))
+    return entries
+
+
+def _restored(report: StepReport, done: Done, origin: str | None, now: datetime) -> Entry:
+    """A step that is not run again: its row is there, unless an earlier execution finished it."""
+    payload: JsonObject = {"records_in": report.records_in, "records_out": report.records_out}
+    if not done.inherited:
+        return Entry(EventKind.STEP_RESTORED, now, payload, step_name=report.step)
+    kept = replace(report, stats={**report.stats, "restored_from": origin})
+    row = _completed(kept, done.attempt, now, now).step
+    return Entry(EventKind.STEP_RESTORED, now, {**payload, "restored_from": origin}, row)
 
 
 def disabled_entries(plan: Plan, now: datetime) -> list[Entry]:

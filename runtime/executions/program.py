@@ -109,8 +109,20 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CommitKey:
+    """The execution and generation as which a load commits."""
+
+    execution_id: UUID
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows."""
+    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows.
+
+    `commits` names, by step, the loads that go on with what an earlier execution began, and commit as that one: so
+    that what it published, though nobody heard of it, is not published again.
+    """
 
     pipeline_id: UUID
     execution_id: UUID
@@ -120,6 +132,7 @@ class RunContext:
     dry_run: bool = False
     sample_rows: int | None = None
     block_rows: int = 122_880
+    commits: Mapping[str, CommitKey] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +168,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last item of a task's stream: its report, a small rest of its output, and what its phase made."""
+    """The last item of a task's stream: its report, a small rest of its output, and what its phase made.
+
+    `output_bytes` is the size of the whole output, the rest included.
+    """
 
     report: TaskReport
     block: pa.Table | None = None
     receipt: Receipt | None = None
     splits: tuple[Split, ...] = ()
     range: ReadRange | None = None
+    output_bytes: int = 0
 
 
 def programs(plan: Plan) -> dict[str, TaskProgram]:

@@ -20,7 +20,7 @@ from runtime.executions.chains import Chain
 from runtime.executions.cursors import cursor_move, kept_cursors, read_range, read_request
 from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
-from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
+from runtime.executions.program import CommitKey, Outcome, Phase, Progress, TaskRequest
 from runtime.executions.reports import Measured, commit_report, task_report
 from runtime.executions.state import TaskReport
 from runtime.pipelines.plan import LoadPlan
@@ -147,17 +147,20 @@ class TaskRun:
                 yield result
 
     def _blocks(self, stream: pa.RecordBatchReader) -> Iterator[Item]:
-        pending: list[pa.RecordBatch] = []
+        pending, size = list[pa.RecordBatch](), 0
         for batch in stream:
             pending.append(batch)
             if sum(part.num_rows for part in pending) >= self.request.context.block_rows:
-                yield pa.Table.from_batches(pending)
+                block = pa.Table.from_batches(pending)
+                size += block.nbytes
+                yield block
                 pending = []
         rest = pa.Table.from_batches(pending, stream.schema)
+        size += rest.nbytes
         if rest.nbytes > INLINE_BYTES:
             yield rest
             rest = stream.schema.empty_table()
-        yield Outcome(self._report(), block=rest)
+        yield Outcome(self._report(), block=rest, output_bytes=size)
 
     def _load(self, stream: pa.RecordBatchReader, resources: ExitStack) -> Iterator[Item]:
         destination, target = resources.enter_context(_destination(self.request, self.worker))
@@ -262,8 +265,10 @@ def _destination(request: TaskRequest, worker: Worker) -> Iterator[tuple[Destina
 
 
 def _run_key(request: TaskRequest) -> RunKey:
-    context = request.context
-    return RunKey(context.pipeline_id, context.execution_id, request.program.members[-1].name, context.generation)
+    context, step = request.context, request.program.members[-1].name
+    own = CommitKey(context.execution_id, context.generation)
+    key = context.commits.get(step, own)
+    return RunKey(context.pipeline_id, key.execution_id, step, key.generation)
 
 
 def _are_alike(readers: Iterable[pa.RecordBatchReader]) -> bool:

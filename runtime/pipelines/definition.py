@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
 from models.parsing import parse
 from models.pipelines import AlertConfig, PipelineType, QualityCheckRef, RetryPolicy
@@ -118,6 +119,7 @@ class PipelineDefinition(StrictModel):
     retry_policy: RetryPolicy | None = None
     quality_checks: list[QualityCheckRef] = Field(default_factory=list)
     alert_config: AlertConfig | None = None
+    checkpoints: Keeping = Field(default=Keeping.UNTIL_SUCCESS, description="How long outputs of steps are kept")
     tags: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

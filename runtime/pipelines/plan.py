@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
 from models.pipelines import RetryPolicy, StepType
 
@@ -122,6 +123,7 @@ class Plan(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     retry_policy: RetryPolicy | None = None
     notes: tuple[str, ...] = ()
+    checkpoints: Keeping = Keeping.UNTIL_SUCCESS
 
     @property
     def fingerprint(self) -> str:
