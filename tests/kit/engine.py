@@ -100,7 +100,7 @@ class Bench:
     async def take(self) -> Taken:
         """Claim the next execution."""
         async with self.database.transaction(RUNTIME) as session:
-            (claim,) = await queue.claim(session, "bench", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+            (claim,) = await queue.claim(session, "bench", executions=1, lease_seconds=LEASE)
             taken = await take(session, claim, self.plans, 1024)
         assert taken is not None
         return taken
