@@ -23,7 +23,6 @@ from models.fields import (
     server,
 )
 
-
 POOL_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
 MOST_POOL_NAME: Final = 120
 MOST_PRIORITY: Final = 1000
@@ -112,10 +111,19 @@ class Concurrency(StrictModel):
 
 
 class Resources(StrictModel):
-    """What each task of a step may use: memory in MB, beside what its worker holds before it begins, and processors."""
+    """What each task of a step may use: memory in MB, beside what its worker holds before it begins, and processors.
 
-    memory_mb: int | None = Limited(default=None, ge=64, le=1_048_576)
+    A task that outgrows its memory fails with `memory_limit`; both are also what a node must have free to run it.
+    """
+
+    memory_mb: int | None = Limited(default=None, ge=128, le=1_048_576)
     cpus: float | None = Limited(default=None, ge=0.1, le=256)
+
+    @model_validator(mode="after")
+    def _whole_processors(self) -> "Resources":
+        if self.cpus is not None and self.cpus > 1 and self.cpus != int(self.cpus):
+            raise ValueError("cpus above 1 is a whole number")
+        return self
 
 
 class QualityCheckRef(StrictModel):

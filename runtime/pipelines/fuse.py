@@ -31,8 +31,9 @@ def tasks_of(steps: Sequence[PlanStep]) -> tuple[PlanTask, ...]:
     """The tasks of the enabled steps, in an order that respects dependencies.
 
     A row-wise step, and a load of a single input, joins the task of its input if nothing else reads that input and
-    both agree in `critical`, time limit, retries, resources and `parallel`. Every other step begins a task. After a step whose
-    result is not the same twice (`random()`), only a load joins: its rows could not be counted by running it again.
+    both agree in `critical`, time limit, retries, resources and `parallel`. Every other step begins a task. After a
+    step whose result is not the same twice (`random()`), only a load joins: its rows could not be counted by running it
+    again.
     A step that sets rows aside joins row-wise steps only: those run batch by batch, so that its bad rows are at hand.
     """
     enabled = [step for step in steps if step.enabled]

@@ -31,7 +31,6 @@ from runtime.pipelines.compile import compile_definition
 from runtime.pipelines.definition import parse_definition
 from runtime.pipelines.plan import Plan
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.database import Postgres
 from tests.kit.identities import ENGINEER, RUNTIME
 

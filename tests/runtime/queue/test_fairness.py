@@ -49,12 +49,8 @@ async def test_among_more_pipelines_than_a_claim_looks_at_each_gets_its_turn(lan
     await lanes.many(600)
     for _ in range(40):
         await lanes.turn(16)
-    assert (
-        await lanes.owner.fetchval(
-            "SELECT count(*) FROM work_items WHERE state = 'queued' AND pipeline_id NOT IN (SELECT id FROM data_pipelines)"
-        )
-        < 100
-    )
+    left = await lanes.owner.fetch("SELECT pipeline_id FROM work_items WHERE state = 'queued'")
+    assert sum(row["pipeline_id"] not in lanes.names for row in left) < 100
 
 
 async def test_an_urgent_execution_is_found_among_any_number_of_waiting_pipelines(lanes: Lanes) -> None:
