@@ -140,7 +140,7 @@ class Dispatcher:
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
         await queue.release_lapsed(session)
-        waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
+        waiting, waited = await queue.waiting(session, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
         if self._clock() >= self._next_pruning:
             pruned = await queue.prune(session, self._settings.work_retention_days, PRUNED_WORK)
@@ -151,11 +151,11 @@ class Dispatcher:
             self._next_retention = self._clock() + RETENTION_SECONDS
 
     async def _claim(self, session: Session) -> list[Claim]:
-        limits = {"limit": self._pool.idle, "others": OTHER_SLOTS - len(self._others)}
+        limits = {"executions": self._pool.idle, "others": OTHER_SLOTS - len(self._others)}
         if not any(limits.values()):
             return []
         lease = self._settings.lease_seconds
-        return await queue.claim(session, self.name, kinds=(WorkKind.EXECUTION,), **limits, lease_seconds=lease)
+        return await queue.claim(session, self.name, **limits, lease_seconds=lease)
 
     def _start(self, work: Coroutine[object, object, None], claim: Claim) -> None:
         task = asyncio.create_task(work)
@@ -178,7 +178,7 @@ class Dispatcher:
             self._news.set()
 
     async def _release(self, claims: Sequence[Claim], *, leaving: bool = False) -> None:
-        """Give executions back for others to take over now, who fence off whoever still writes.
+        """Give items back for others to take over now, who fence off whoever still writes.
 
         One that leaves drops its lease too: until that lapses it would pass for live.
         """
@@ -192,14 +192,24 @@ class Dispatcher:
             log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
+        """Have other work done; what its worker died of is tried again at once, but not for ever."""
+        broken = False
         try:
-            await self._workers.run(claim)
+            hopeless = queue.given_up(claim)
+            if hopeless is None:
+                await self._workers.run(claim)
+            else:
+                async with self._database.statements(RUNTIME) as session:
+                    await queue.settle(session, claim, error=hopeless)
         except Exception:
+            broken = True
             log.exception("work item %s (%s) broke", claim.id, claim.kind)
         finally:
             del self._others[claim.id]
-            self._news.set()
-            await self._bus.publish(outcome_topic(claim.id))
+        if broken:
+            await self._release([claim])
+        self._news.set()
+        await self._bus.publish(outcome_topic(claim.id))
 
     async def _listen(self) -> None:
         async for _ in self._bus.wakeups(WORK, every=TICK_SECONDS):

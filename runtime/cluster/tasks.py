@@ -15,6 +15,7 @@ from models.errors import Retryable
 from runtime.cluster.work import Tools, perform
 from runtime.cluster.worker import (
     process_background,
+    process_confinement,
     process_database,
     process_paces,
     process_sealer,
@@ -24,7 +25,7 @@ from runtime.cluster.worker import (
 from runtime.connectors.permits import Permits
 from runtime.executions.checkpoints import LOST_INPUT, Place, StoredBlocks, write_blocks
 from runtime.executions.program import Outcome, Progress, TaskRequest
-from runtime.executions.steps import INLINE_BYTES, Blocks, Item, run_task
+from runtime.executions.steps import INLINE_BYTES, Blocks, Item
 from runtime.queue.store import Claim
 
 FETCH_SECONDS = 300.0
@@ -104,14 +105,14 @@ def _packed(block: pa.Table) -> pa.Table | bytes:
 @ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")
 def stream_step(request: TaskRequest, given: Given, *values: Value) -> Iterator[Item]:
     """Run one phase of a task whose output may be large: its blocks, and its outcome last."""
-    yield from run_task(request, given.blocks(values), process_worker())
+    yield from process_confinement().items(request, given.blocks(values))
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def run_step(request: TaskRequest, given: Given, *values: Value) -> tuple[Outcome, pa.Table | bytes]:
     """Run a task whose output is small: its outcome and its one block; raises `TooLarge`."""
     made, rows = list[pa.Table](), 0
-    for item in run_task(request, given.blocks(values), process_worker()):
+    for item in process_confinement().items(request, given.blocks(values)):
         if isinstance(item, Outcome):
             blocks = [*made, *_table(item)]
             return replace(item, block=None), _packed(blocks[0] if len(blocks) == 1 else pa.concat_tables(blocks))
@@ -127,7 +128,7 @@ def run_step(request: TaskRequest, given: Given, *values: Value) -> tuple[Outcom
 def finish_step(request: TaskRequest, listener: Listener, given: Given, *values: Value) -> Outcome:
     """Run one phase of a task that has no output but its outcome, such as a load; tells how far it is."""
     told = Progress(0, 0)
-    for item in run_task(request, given.blocks(values), process_worker()):
+    for item in process_confinement().items(request, given.blocks(values)):
         if isinstance(item, Outcome):
             return item
         if isinstance(item, Progress) and item != told:

@@ -1,6 +1,7 @@
 """How a PostgreSQL server is reached: as fields or as one URL, given on to libpq and to asyncpg."""
 
 from enum import StrEnum
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -8,6 +9,15 @@ from pydantic import Field, SecretStr, model_validator
 from models.base import StrictModel
 
 SCHEMES = ("postgresql", "postgres")
+
+# A server looks after its client only while it writes to it, unless told to: the query of a worker that was killed
+# would go on for hours. Before PostgreSQL 14, and where the server's system cannot tell, there is no such setting.
+NOTICING_LOSS: Final = """
+DO $$ BEGIN
+    PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', false);
+EXCEPTION WHEN others THEN NULL;
+END $$
+"""
 
 
 class SslMode(StrEnum):

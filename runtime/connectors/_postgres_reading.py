@@ -10,7 +10,7 @@ from adbc_driver_postgresql import StatementOptions
 from adbc_driver_postgresql import dbapi as postgres
 
 from models.errors import Terminal
-from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_adbc, translated, unreachable
 from runtime.connectors._postgres_pool import Keeping, Pool
 
@@ -132,6 +132,7 @@ class Reading:
     def _begun(self) -> dbapi.Connection:
         try:
             made: dbapi.Connection = postgres.connect(self.config.conninfo, autocommit=True)
+            _answer(made, NOTICING_LOSS, ())
             _answer(made, BEGIN, ())
             return made
         except adbc_driver_manager.Error as error:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from models.errors import Terminal
-from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_asyncpg, translated, unreachable
 from runtime.connectors._postgres_names import TableName, literal
 from runtime.connectors._postgres_pool import Keeping, Pool
@@ -249,7 +249,7 @@ async def _connected(config: PostgresConfig) -> asyncpg.Connection:
     parts = config.parts
     secure = {name: parts[name] for name in ("sslmode", "sslrootcert", "sslcert", "sslkey") if name in parts}
     query = "&".join(f"{name}={value}" for name, value in secure.items())
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         f"postgresql:///?{query}",
         host=parts["host"],
         port=int(parts["port"]),
@@ -259,6 +259,12 @@ async def _connected(config: PostgresConfig) -> asyncpg.Connection:
         timeout=config.connect_timeout_seconds,
         server_settings={"application_name": "wedsync"},
     )
+    try:
+        await connection.execute(NOTICING_LOSS)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 async def _cancelled(task: "asyncio.Task[Any] | None") -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from models.fields import Json
+from models.pipelines import Resources
 from runtime.connectors._contract import Receipt, Split
 from runtime.executions.state import ReadRange, TaskReport
 from runtime.pipelines.fuse import counting_sql, fused_sql, only_unites, prefix_sql, set_aside_sql
@@ -62,6 +63,7 @@ class TaskProgram:
     partitions: int
     unites: bool = False
     cursor_owners: tuple[CursorOwner, ...] = ()
+    resources: Resources | None = None
 
     @property
     def extract_step(self) -> str | None:
@@ -219,6 +221,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
         partitions=task.partitions,
         unites=only_unites(plan, task),
         cursor_owners=_cursor_owners(plan, steps[0].name) if extract and extract.incremental else (),
+        resources=task.resources,
     )
 
 

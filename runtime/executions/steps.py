@@ -52,7 +52,7 @@ class Worker:
     engine: Engine
 
 
-def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> Iterator[Item]:
+def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> Generator[Item, None, None]:
     """Run one phase of a task: blocks of its output or progress as it goes, and an `Outcome` last.
 
     `inputs` are re-iterable blocks by input name. A failed or abandoned run leaves the destination as it was.

@@ -33,7 +33,8 @@ class Submission:
     """What is to be executed, by its id or name, and how. `parameters` are bound to the `:names` in its queries.
 
     A retry has a `context` and a `version`, those of the execution that it takes up, in place of its own parameters and
-    the newest version.
+    the newest version. Without a `priority`
+    it has its pipeline's.
     """
 
     pipeline: UUID | str
@@ -41,13 +42,13 @@ class Submission:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     dry_run: bool = False
     idempotency_key: str | None = None
-    priority: int = 0
+    priority: int | None = None
     context: ExecutionContext | None = None
     version: int | None = None
 
 
 _PIPELINE: Final = text("""
-    SELECT id, pipeline_name, version, is_paused, is_active FROM data_pipelines
+    SELECT id, pipeline_name, version, is_paused, is_active, pool, priority FROM data_pipelines
     WHERE archived_at IS NULL AND CASE WHEN CAST(:id AS uuid) IS NULL THEN pipeline_name = :name ELSE id = :id END
 """)
 
@@ -70,7 +71,7 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
             return earlier
     _refuse_stopped(pipeline)
     accepted = _accepted(submission, pipeline, by)
-    if (await session.execute(_INSERT, _values(accepted, submission.priority))).first() is not None:
+    if (await session.execute(_INSERT, _values(accepted, pipeline, submission.priority))).first() is not None:
         return accepted
     earlier = await with_key(session, submission, pipeline.id)
     if earlier is None:
@@ -160,8 +161,10 @@ WITH execution AS (
     ON CONFLICT (pipeline_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id
 ), item AS (
-    INSERT INTO work_items (id, kind, subject, priority, requested_by)
-    SELECT gen_random_uuid(), :work, execution.id, CAST(:priority AS int), CAST(:requested_by AS uuid) FROM execution
+    INSERT INTO work_items (id, kind, subject, pipeline_id, pool, priority, requested_by)
+    SELECT gen_random_uuid(), :work, execution.id, :pipeline_id, :pool, CAST(:priority AS int),
+        CAST(:requested_by AS uuid)
+    FROM execution
 )
 INSERT INTO execution_events (execution_id, seq, kind, payload)
 SELECT execution.id, 1, :kind, '{}' FROM execution
@@ -186,7 +189,7 @@ def _accepted(submission: Submission, pipeline: Any, by: Identity) -> PipelineEx
     )
 
 
-def _values(accepted: PipelineExecution, priority: int) -> dict[str, object]:
+def _values(accepted: PipelineExecution, pipeline: Any, priority: int | None) -> dict[str, object]:
     return {
         "id": accepted.id,
         "pipeline_id": accepted.pipeline_id,
@@ -200,7 +203,8 @@ def _values(accepted: PipelineExecution, priority: int) -> dict[str, object]:
         "idempotency_key": accepted.idempotency_key,
         "kind": EventKind.EXECUTION_QUEUED.value,
         "work": WorkKind.EXECUTION.value,
-        "priority": priority,
+        "pool": pipeline.pool,
+        "priority": pipeline.priority if priority is None else priority,
         "requested_by": accepted.triggered_by,
     }
 

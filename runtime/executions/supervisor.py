@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from models.errors import Exhausted, Unavailable
@@ -53,6 +53,11 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time, aware."""
     return datetime.now(UTC)
+
+
+def _told(limit: timedelta) -> str:
+    seconds = round(limit.total_seconds())
+    return f"{seconds} seconds" if seconds % 60 else f"{seconds // 60} minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +167,8 @@ class Supervisor:
             case decisions.Stop(task=task):
                 self.crew.stop(task)
                 self._settle(task, Stopped(attempt_of(self.states[task])))
-            case decisions.TimeOut(task=task, minutes=minutes):
-                self._time_out(task, minutes)
+            case decisions.TimeOut(task=task, limit=limit):
+                self._time_out(task, limit)
             case decisions.Wake():
                 pass
             case decisions.Complete():
@@ -236,13 +241,13 @@ class Supervisor:
         self.states[name] = state
         self.journal.record(*entries_of(program, state, since, now))
 
-    def _time_out(self, name: str, minutes: int) -> None:
+    def _time_out(self, name: str, limit: timedelta) -> None:
         attempt = attempt_of(self.states[name])
         self.crew.stop(name)
         failure = Failure(
             error_type="timeout",
-            message=f"the step took longer than its {minutes} minutes",
-            hint="raise timeout_minutes, or let it read less at once",
+            message=f"the step took longer than its {_told(limit)}",
+            hint="raise timeout_minutes or timeout_seconds, or let it read less at once",
             step=self.assignment.programs[name].members[-1].name,
             retry_class=RetryClass.TIMEOUT,
         )

@@ -33,7 +33,6 @@ from runtime.pipelines.compile import compile_definition
 from runtime.pipelines.definition import parse_definition
 from runtime.pipelines.plan import Plan
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.database import Postgres
 from tests.kit.identities import ENGINEER, RUNTIME
 
@@ -102,7 +101,7 @@ class Bench:
     async def take(self) -> Taken:
         """Claim the next execution."""
         async with self.database.transaction(RUNTIME) as session:
-            (claim,) = await queue.claim(session, "bench", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+            (claim,) = await queue.claim(session, "bench", executions=1, lease_seconds=LEASE)
             taken = await take(session, claim, self.plans, 1024)
         assert taken is not None
         return taken

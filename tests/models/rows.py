@@ -62,6 +62,7 @@ SEED = f"""
     INSERT INTO checkpoints (execution_id, task_name, generation, attempt, blocks, report, kept)
         VALUES ({EXECUTION}, 'read', 1, 1, '[]', '{{}}', 'always');
     INSERT INTO concurrency_pools (name, slots) VALUES ('warehouse', 2);
+    INSERT INTO pipeline_turns (pipeline_id, taken_at) VALUES (gen_random_uuid(), now());
     INSERT INTO audit_log (actor_role, action, entity_type) VALUES ('runtime', 'a', 'e');
 """
 
@@ -172,6 +173,7 @@ TABLES = {
         "generation = 2",
     ),
     "concurrency_pools": Statements("(name, slots) VALUES ('new', 1)", "slots = 3"),
+    "pipeline_turns": Statements("(pipeline_id, taken_at) VALUES (gen_random_uuid(), now())", "taken_at = now()"),
     "audit_log": Statements(
         "(actor, actor_role, action, entity_type) VALUES (:me, :role, 'a', 'e')", "action = 'forged'"
     ),

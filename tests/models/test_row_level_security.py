@@ -42,6 +42,7 @@ MATRIX = {
     "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
     "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),
     "concurrency_pools":   ("SIUD", "SIUD",  "S---", "S---"),
+    "pipeline_turns":      ("SIUD", "SIUD",  "S---", "SIUD"),
     "audit_log":           ("SI--", "-I--",  "-I--", "-I--"),
     "auth.users":          ("SIUD", "----",  "----", "S---"),
 }  # fmt: skip

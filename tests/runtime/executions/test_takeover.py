@@ -18,7 +18,6 @@ from runtime.executions.journal import Fenced, Pace
 from runtime.executions.program import TaskRequest
 from runtime.executions.supervisor import Supervisor
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.definitions import DIAMOND
 from tests.kit.engine import LEASE, Bench
 from tests.kit.eventually import eventually
@@ -162,7 +161,7 @@ async def test_an_execution_whose_supervisor_never_beat_is_found(ready: Bench) -
     saved, _ = await ready.pipeline(DIAMOND)
     execution = await ready.submit(saved)
     async with ready.database.transaction(RUNTIME) as session:
-        claims = await queue.claim(session, "dies", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=0.001)
+        claims = await queue.claim(session, "dies", executions=1, lease_seconds=0.001)
     assert [claim.subject for claim in claims] == [execution]
 
     async def released() -> bool:

@@ -26,7 +26,7 @@ async def enqueue(database: Database, *priorities: int) -> None:
 
 async def claim(database: Database, limit: int, lease: float = LEASE) -> list[Claim]:
     async with database.transaction(RUNTIME) as session:
-        return await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=limit, lease_seconds=lease)
+        return await store.claim(session, "me", others=limit, lease_seconds=lease)
 
 
 async def test_each_item_goes_to_one_of_many_who_claim_at_once(database: Database) -> None:
@@ -40,8 +40,7 @@ async def test_the_most_urgent_goes_first_and_then_the_oldest(database: Database
     for priority in (0, 5, 0, 9):
         await enqueue(database, priority)
     async with database.transaction(RUNTIME) as session:
-        claimed = await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=2, lease_seconds=LEASE)
-        assert await store.waiting(session, WorkKind.CHECK, 10) != (0, 0.0)
+        claimed = await store.claim(session, "me", others=2, lease_seconds=LEASE)
     assert len(claimed) == 2
     rest = await claim(database, 10)
     assert len(rest) == 2
@@ -51,9 +50,9 @@ async def test_one_claim_takes_of_some_kinds_and_of_the_others_as_many_as_it_wan
     await enqueue(database, *[0] * 3)
     async with database.transaction(ENGINEER) as session:
         for _ in range(3):
-            await store.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=uuid4())
+            await store.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=uuid4(), pipeline_id=uuid4())
     async with database.transaction(RUNTIME) as session:
-        claimed = await store.claim(session, "me", kinds=(WorkKind.EXECUTION,), limit=2, others=1, lease_seconds=LEASE)
+        claimed = await store.claim(session, "me", executions=2, others=1, lease_seconds=LEASE)
     assert Counter(item.kind for item in claimed) == {WorkKind.EXECUTION: 2, WorkKind.CHECK: 1}
 
 
