@@ -28,8 +28,8 @@ PREVIEW = """query($id: ID!, $step: String) {
 
 
 def narrowed(column: str = "city") -> JsonObject:
-    """Two loads; the second one's rows cannot be made of a city, and can be of an amount."""
-    cast = transform("narrow", "cast", {"columns": {column: "INTEGER"}}, "small", retry_attempts=0)
+    """Two loads, one after the other; the second one's rows cannot be made of a city, and can be of an amount."""
+    cast = transform("narrow", "cast", {"columns": {column: "INTEGER"}}, "small", "first", retry_attempts=0)
     others = [only("big", "amount > 20", retry_attempts=0), only("small", "amount <= 20", retry_attempts=0)]
     first = load("big", name="first", table="first", retry_attempts=0)
     return pipeline(READ, *others, first, cast, load("narrow", name="second", table="second", retry_attempts=1))

@@ -238,7 +238,7 @@ async def test_what_takes_long_to_write_follows_later(tmp_path: Path) -> None:
 async def test_checkpoints_are_dropped_when_their_retention_is_over(ready: Bench) -> None:
     saved, _ = await ready.pipeline({**BROKEN, "pipeline_name": "broken"})
     (old, _), (new, _) = await ready.again(saved), await ready.again(saved)
-    running, executor = await ready.submit(saved), HeldExecutor(ready, before={"narrow"})
+    running, executor = await ready.submit(saved), HeldExecutor(ready, before={"load"})
     work = supervising(ready.supervisor(await ready.take(), executor, AT_ONCE))
     await executor.reached.wait()
     then = datetime.now(UTC) - timedelta(days=9)
