@@ -15,7 +15,7 @@ from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
 from runtime.database import Database, Session
 from runtime.executions.logs import prune_logs
-from runtime.executions.retention import keep_partitions
+from runtime.executions.retention import keep_partitions, prune_checkpoints
 from runtime.queue import leases
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
@@ -147,7 +147,7 @@ class Dispatcher:
             self._next_pruning = self._clock() + (TICK_SECONDS if pruned == PRUNED_WORK else RETENTION_SECONDS)
         if self._clock() >= self._next_retention:
             await keep_partitions(session, self._settings.event_retention_days)
-            self._pruning = asyncio.create_task(_prune_logs(self._settings))
+            self._pruning = asyncio.create_task(_prune_artifacts(self._settings, self._database))
             self._next_retention = self._clock() + RETENTION_SECONDS
 
     async def _claim(self, session: Session) -> list[Claim]:
@@ -216,8 +216,12 @@ class Dispatcher:
             self._news.set()
 
 
-async def _prune_logs(settings: Settings) -> None:
-    """Remove logs whose retention is over, some at a time."""
+async def _prune_artifacts(settings: Settings, database: Database) -> None:
+    """Remove logs and checkpoints whose retention is over, some at a time."""
+    try:
+        await prune_checkpoints(database, settings.artifacts, settings.checkpoint_retention_days)
+    except (OSError, Unavailable) as error:
+        log.warning("old checkpoints stay: %s", error)
     pruned, days = PRUNED_LOGS, settings.log_retention_days
     while pruned == PRUNED_LOGS:
         try:
