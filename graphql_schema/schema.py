@@ -26,6 +26,7 @@ from graphql_schema.logs import LogQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.pipelines.mutations import PipelineMutations
 from graphql_schema.pipelines.queries import PipelineQueries
+from graphql_schema.pools import PoolMutations, PoolQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
 from graphql_schema.sources import SourceMutations, SourceQueries
@@ -40,6 +41,7 @@ QUERIES: tuple[type, ...] = (
     PipelineQueries,
     ExecutionQueries,
     LogQueries,
+    PoolQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
@@ -47,6 +49,7 @@ MUTATIONS: tuple[type, ...] = (
     DestinationMutations,
     PipelineMutations,
     ExecutionMutations,
+    PoolMutations,
 )
 SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
 TYPES: tuple[type, ...] = MEMBERS

@@ -12,6 +12,7 @@ from graphql_schema.permissions import Permission
 from graphql_schema.scalars import Json
 from models.errors import Invalid
 from models.executions import ExecutionType
+from models.pipelines import MOST_PRIORITY
 from runtime.bus import ALL_EVENTS, WORK, control_topic, events_topic
 from runtime.executions import store, submission
 
@@ -31,6 +32,9 @@ class ExecutePipelineInput:
     dry_run: bool = strawberry.field(default=False, description="Do everything but commit, on a sample.")
     idempotency_key: str | None = strawberry.field(
         default=None, description="The same key for the same pipeline gives the same execution."
+    )
+    priority: int | None = strawberry.field(
+        default=None, description="-1000 to 1000, the highest goes first; null: its pipeline's, which is 0 unless set."
     )
 
 
@@ -56,6 +60,7 @@ class ExecutionMutations:
             parameters=document(given.parameters, "parameters") or {},
             dry_run=given.dry_run,
             idempotency_key=given.idempotency_key,
+            priority=given.priority,
         )
         async with info.context.stating(WORK, ALL_EVENTS) as session:
             row = await submission.submit(session, wanted, info.context.signed_in)
@@ -77,6 +82,9 @@ def _check(given: ExecutePipelineInput) -> None:
     if given.execution_type not in BY_PEOPLE:
         hint = "say manual or retry"
         raise Invalid(f"{given.execution_type.value} is not for people", hint=hint, path="execution_type")
+    if given.priority is not None and abs(given.priority) > MOST_PRIORITY:
+        hint = f"say -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        raise Invalid(f"{given.priority} is no priority", hint=hint, path="priority")
     key = given.idempotency_key
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         hint = f"1 to {LONGEST_KEY} printable letters, such as a UUID"
