@@ -27,6 +27,7 @@ from graphql_schema.logs import LogQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.pipelines.mutations import PipelineMutations
 from graphql_schema.pipelines.queries import PipelineQueries
+from graphql_schema.pools import PoolMutations, PoolQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
 from graphql_schema.sources import SourceMutations, SourceQueries
@@ -42,6 +43,7 @@ QUERIES: tuple[type, ...] = (
     ExecutionQueries,
     RetryQueries,
     LogQueries,
+    PoolQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
@@ -50,6 +52,7 @@ MUTATIONS: tuple[type, ...] = (
     PipelineMutations,
     ExecutionMutations,
     RetryMutations,
+    PoolMutations,
 )
 SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
 TYPES: tuple[type, ...] = MEMBERS

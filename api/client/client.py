@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.client import operations, places
 from api.client.backups import Backups
+from api.client.pools import Pools
 from api.client.retries import Retries
 from api.client.transport import Transport
 from api.client.values import (
@@ -90,6 +91,11 @@ class Client:
         """Ended executions, taken up again."""
         return Retries(self._transport)
 
+    @property
+    def pools(self) -> Pools:
+        """The pools that limit how many executions run at once."""
+        return Pools(self._transport)
+
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""
         if entry.kind is EntryKind.PIPELINE:
@@ -160,9 +166,18 @@ class Client:
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Execution:
-        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now."""
-        given: JsonObject = {"parameters": parameters or {}, "dryRun": dry_run, "idempotencyKey": idempotency_key}
+        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now.
+
+        Without a priority it has its pipeline's.
+        """
+        given: JsonObject = {
+            "parameters": parameters or {},
+            "dryRun": dry_run,
+            "idempotencyKey": idempotency_key,
+            "priority": priority,
+        }
         answer = await self._transport.ask(operations.EXECUTE, id=name, input=given)
         accepted = Accepted.model_validate(answer)
         if accepted.state is not ExecutionState.QUEUED or as_uuid(name) is not None:

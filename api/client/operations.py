@@ -114,6 +114,19 @@ mutation ($id: ID!, $table: String!, $version: String!) {{
   }}
 }}
 """
+POOLS: Final = "{ concurrencyPools { name slots running } }"
+SET_POOL: Final = f"""
+mutation ($name: String!, $slots: Int!) {{
+  setConcurrencyPool(name: $name, slots: $slots) {{
+    __typename ... on ConcurrencyPool {{ name slots running }} {FAILURE}
+  }}
+}}
+"""
+REMOVE_POOL: Final = f"""
+mutation ($name: String!) {{
+  removeConcurrencyPool(name: $name) {{ __typename ... on ConcurrencyPool {{ name slots running }} {FAILURE} }}
+}}
+"""
 UPDATE_DESTINATION: Final = f"""
 mutation ($id: ID!, $input: UpdateDestinationInput!) {{
   updateDestination(id: $id, input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}

@@ -12,6 +12,7 @@ from graphql_schema.permissions import Permission
 from graphql_schema.scalars import Json
 from models.errors import Invalid
 from models.executions import ExecutionType
+from models.pipelines import MOST_PRIORITY
 from runtime.bus import ALL_EVENTS, WORK, control_topic, events_topic
 from runtime.executions import retries, store, submission
 
@@ -34,6 +35,9 @@ class ExecutePipelineInput:
     )
     retry_of: strawberry.ID | None = strawberry.field(
         default=None, description="With `RETRY`: the execution to take up; absent: the one that failed last."
+    )
+    priority: int | None = strawberry.field(
+        default=None, description="-1000 to 1000, the highest goes first; null: its pipeline's, which is 0 unless set."
     )
 
 
@@ -62,6 +66,7 @@ class ExecutionMutations:
             parameters=document(given.parameters, "parameters") or {},
             dry_run=given.dry_run,
             idempotency_key=given.idempotency_key,
+            priority=given.priority,
         )
         async with info.context.stating(WORK, ALL_EVENTS) as session:
             row = await submission.submit(session, wanted, info.context.signed_in)
@@ -92,6 +97,9 @@ def _check(given: ExecutePipelineInput) -> None:
         hint = "say manual or retry"
         raise Invalid(f"{given.execution_type.value} is not for people", hint=hint, path="execution_type")
     check_key(given.idempotency_key)
+    if given.priority is not None and abs(given.priority) > MOST_PRIORITY:
+        hint = f"say -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        raise Invalid(f"{given.priority} is no priority", hint=hint, path="priority")
     is_retry = given.execution_type is ExecutionType.RETRY
     if is_retry and (given.parameters or given.dry_run):
         hint = "leave it out: a retry has those of the execution that it takes up"

@@ -16,6 +16,7 @@ from graphql_schema.nodes import FINDERS, Node
 from graphql_schema.paging import After, First
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import StepType
+from graphql_schema.pools import WaitingFor
 from graphql_schema.scalars import Json, Long
 from models.errors import NotFound
 from models.events import EventKind
@@ -32,6 +33,7 @@ from models.quality import CheckStatus, RuleType
 from runtime.executions import events, store
 from runtime.paging import Window
 from runtime.pipelines.listing import Latest
+from runtime.queue import pools
 
 if TYPE_CHECKING:
     from graphql_schema.pipelines.types import Pipeline
@@ -290,6 +292,13 @@ class Execution(Node):
             return of(row)
 
         return later()
+
+    @computed("What it waits for, while it is queued.")
+    async def waiting_for(self, info: Info) -> WaitingFor | None:
+        if self.state.is_terminal:
+            return None
+        wait = await info.context.load(pools.waits, UUID(self.id))
+        return None if wait is None else WaitingFor.of(wait)
 
     @computed("Its pipeline.")
     async def pipeline(self, info: Info) -> Annotated["Pipeline", strawberry.lazy("graphql_schema.pipelines.types")]:

@@ -11,12 +11,10 @@ from models.base import StrictModel
 SCHEMES = ("postgresql", "postgres")
 
 # A server looks after its client only while it writes to it, unless told to: the query of a worker that was killed
-# would go on for hours. Before PostgreSQL 14, and where the server's system cannot tell, there is no such setting.
+# would go on for hours. Before PostgreSQL 14 there is no such setting, and not every system can tell.
 NOTICING_LOSS: Final = """
-DO $$ BEGIN
-    PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', false);
-EXCEPTION WHEN others THEN NULL;
-END $$
+CASE WHEN version() LIKE '%linux%' AND current_setting('client_connection_check_interval', true) IS NOT NULL
+    THEN set_config('client_connection_check_interval', '1s', true) END
 """
 
 

@@ -73,7 +73,9 @@ class Reading:
                 f"set_config(${2 * at + 1}, ${2 * at + 2}, true)::{known.get(name, 'text')} IS NULL"
                 for at, name in enumerate(settings)
             )
-            self.answer(f"SELECT {calls}", *(text for pair in settings.items() for text in pair))
+            self.answer(
+                f"SELECT {calls}, {NOTICING_LOSS} IS NULL", *(text for pair in settings.items() for text in pair)
+            )
             self.applied.update(settings)
 
     def takes(self, text: str, kind: str) -> bool:
@@ -132,7 +134,6 @@ class Reading:
     def _begun(self) -> dbapi.Connection:
         try:
             made: dbapi.Connection = postgres.connect(self.config.conninfo, autocommit=True)
-            _answer(made, NOTICING_LOSS, ())
             _answer(made, BEGIN, ())
             return made
         except adbc_driver_manager.Error as error:

@@ -242,14 +242,14 @@ def _begins(begin: str, connection: asyncpg.Connection) -> bool:
 def _begun_with(config: PostgresConfig) -> str:
     settings = {"lock_timeout": f"{int(config.lock_timeout_seconds * 1000)}ms", **config.settings}
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
-    return f"BEGIN; SELECT {calls}"
+    return f"BEGIN; SELECT {calls}, {NOTICING_LOSS}"
 
 
 async def _connected(config: PostgresConfig) -> asyncpg.Connection:
     parts = config.parts
     secure = {name: parts[name] for name in ("sslmode", "sslrootcert", "sslcert", "sslkey") if name in parts}
     query = "&".join(f"{name}={value}" for name, value in secure.items())
-    connection = await asyncpg.connect(
+    return await asyncpg.connect(
         f"postgresql:///?{query}",
         host=parts["host"],
         port=int(parts["port"]),
@@ -259,12 +259,6 @@ async def _connected(config: PostgresConfig) -> asyncpg.Connection:
         timeout=config.connect_timeout_seconds,
         server_settings={"application_name": "wedsync"},
     )
-    try:
-        await connection.execute(NOTICING_LOSS)
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
 
 
 async def _cancelled(task: "asyncio.Task[Any] | None") -> None:

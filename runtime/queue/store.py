@@ -40,14 +40,15 @@ async def enqueue(
     subject: UUID | None = None,
     payload: JsonObject | None = None,
     priority: int = 0,
-    pipeline_id: UUID | None = None,
 ) -> UUID:
-    """Add one work item in the caller's transaction; publish `runtime.bus.WORK` after it commits."""
+    """Add one work item in the caller's transaction; publish `runtime.bus.WORK` after it commits.
+
+    Executions are added by `runtime.executions.submission`.
+    """
     item = WorkItem(
         kind=kind,
         subject=subject,
         payload=payload or {},
-        pipeline_id=pipeline_id,
         priority=priority,
         requested_by=by,
     )

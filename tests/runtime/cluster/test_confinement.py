@@ -41,6 +41,11 @@ def spin(until: float | None = None) -> None:
         pass
 
 
+def grow(memory: Memory) -> None:
+    memory.used_mb = 151.0
+    spin()
+
+
 def fired(watch: MemoryWatch) -> bool:
     end = time.monotonic() + PATIENCE_SECONDS
     while not watch.fired and time.monotonic() < end:
@@ -50,10 +55,10 @@ def fired(watch: MemoryWatch) -> bool:
 
 def test_a_task_that_goes_too_far_is_ended_where_it_is_and_its_engine_too() -> None:
     memory = Memory()
-    with watching(memory) as watch, pytest.raises(Outgrown) as raised:
+    with watching(memory) as watch:
         watch.enter()
-        memory.used_mb = 151.0
-        spin()
+        with pytest.raises(Outgrown) as raised:
+            grow(memory)
     assert (raised.value.specific_code, memory.interrupts) == ("memory_limit", 1)
 
 

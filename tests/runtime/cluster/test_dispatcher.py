@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from sqlalchemy import text
 
+from models.work import WorkItem
 from runtime.bus import WORK, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.pool import Pool
@@ -73,7 +74,8 @@ class Office:
         async with self.database.transaction(ENGINEER) as session:
             subjects = [uuid4() for _ in range(count)]
             for subject in subjects:
-                await queue.enqueue(session, kind, by=ENGINEER.user_id, subject=subject, pipeline_id=uuid4())
+                asked = WorkItem(kind=kind, subject=subject, pipeline_id=uuid4(), requested_by=ENGINEER.user_id)
+                session.add(asked)
         await self.bus.publish(WORK)
         return subjects
 

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from models.errors import Invalid, Unavailable
+from models.work import WorkItem
 from runtime.bus import Bus, outcome_topic
 from runtime.database import Database
 from runtime.queue import store
@@ -50,7 +51,7 @@ async def test_one_claim_takes_of_some_kinds_and_of_the_others_as_many_as_it_wan
     await enqueue(database, *[0] * 3)
     async with database.transaction(ENGINEER) as session:
         for _ in range(3):
-            await store.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=uuid4(), pipeline_id=uuid4())
+            session.add(WorkItem(kind=WorkKind.EXECUTION, pipeline_id=uuid4(), requested_by=ENGINEER.user_id))
     async with database.transaction(RUNTIME) as session:
         claimed = await store.claim(session, "me", executions=2, others=1, lease_seconds=LEASE)
     assert Counter(item.kind for item in claimed) == {WorkKind.EXECUTION: 2, WorkKind.CHECK: 1}
