@@ -139,6 +139,7 @@ class DataPipeline(ChangingEntity, table=True):
         sa_type=Document(list[str]),
         sa_column_kwargs=server("'[]'"),
     )
+    deadline_minutes: int | None = None
     is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
     is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
     version: int = Field(default=0, sa_column_kwargs=server("0"))

@@ -116,6 +116,9 @@ class PipelineDefinition(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict, description="Defaults of the parameters of its queries")
     schedule_config: ScheduleConfig | None = None
     retry_policy: RetryPolicy | None = None
+    deadline_minutes: int | None = Field(
+        default=None, ge=1, description="From when it may start, after which an execution is told to be late"
+    )
     quality_checks: list[QualityCheckRef] = Field(default_factory=list)
     alert_config: AlertConfig | None = None
     tags: list[str] = Field(default_factory=list)
