@@ -44,9 +44,7 @@ class Backfill(ChangingEntity, table=True):
     chunk: str = Field(sa_type=Text)
     most_at_once: int = Field(default=1, sa_column_kwargs=server("1"))
     priority: int = Field(default=-10, sa_column_kwargs=server("-10"))
-    parameters: JsonObject = Field(
-        default_factory=dict, sa_type=Document(JsonObject), sa_column_kwargs=server("'{}'")
-    )
+    parameters: JsonObject = Field(default_factory=dict, sa_type=Document(JsonObject), sa_column_kwargs=server("'{}'"))
     total: int
     already: int = Field(default=0, sa_column_kwargs=server("0"))
     state: BackfillState = Field(

@@ -110,7 +110,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows."""
+    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows.
+
+    `covers` is the range that an incremental read takes where a backfill says it: then no cursor is asked or moved.
+    """
 
     pipeline_id: UUID
     execution_id: UUID
@@ -120,6 +123,7 @@ class RunContext:
     dry_run: bool = False
     sample_rows: int | None = None
     block_rows: int = 122_880
+    covers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
