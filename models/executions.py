@@ -179,6 +179,12 @@ class PipelineExecution(Entity, table=True):
             postgresql_where=text("backfill_id IS NOT NULL"),
         ),
         Index(
+            "idx_pipeline_executions_due",
+            "pipeline_id",
+            "started_at",
+            postgresql_where=text("status = 'running' AND late_at IS NULL AND backfill_id IS NULL"),
+        ),
+        Index(
             "idx_pipeline_executions_idempotency",
             "pipeline_id",
             "idempotency_key",

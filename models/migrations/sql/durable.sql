@@ -141,3 +141,5 @@ ALTER TABLE data_pipelines ADD COLUMN deadline_minutes INTEGER;
 GRANT SELECT (deadline_minutes) ON data_pipelines TO authenticated;
 ALTER TABLE pipeline_executions ADD COLUMN late_at TIMESTAMPTZ;
 GRANT SELECT (late_at) ON pipeline_executions TO authenticated;
+CREATE INDEX idx_pipeline_executions_due ON pipeline_executions (pipeline_id, started_at)
+    WHERE status = 'running' AND late_at IS NULL AND backfill_id IS NULL;
