@@ -13,6 +13,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
 
 from graphql_schema.attributes import AttributesFirst
+from graphql_schema.backfills import BackfillMutations, BackfillQueries, BackfillSubscriptions
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
@@ -39,6 +40,7 @@ QUERIES: tuple[type, ...] = (
     DestinationQueries,
     PipelineQueries,
     ExecutionQueries,
+    BackfillQueries,
     LogQueries,
 )
 MUTATIONS: tuple[type, ...] = (
@@ -47,8 +49,9 @@ MUTATIONS: tuple[type, ...] = (
     DestinationMutations,
     PipelineMutations,
     ExecutionMutations,
+    BackfillMutations,
 )
-SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
+SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions)
 TYPES: tuple[type, ...] = MEMBERS
 
 

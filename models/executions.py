@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, model_validator
 from pydantic import Field as Limited
-from pydantic import model_validator
 from sqlalchemy import BigInteger, Index, Numeric, Text, UniqueConstraint, Uuid, text
 from sqlmodel import Field
 

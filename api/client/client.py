@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backfills import Backfills
 from api.client.backups import Backups
 from api.client.transport import Transport
 from api.client.values import (
@@ -83,6 +84,11 @@ class Client:
     def backups(self) -> Backups:
         """The earlier versions of the tables of destinations."""
         return Backups(self._transport)
+
+    @property
+    def backfills(self) -> Backfills:
+        """The backfills of pipelines."""
+        return Backfills(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

@@ -60,7 +60,8 @@ WITH open AS MATERIALIZED (
         WHERE item.backfill_id = open.id AND item.state IN ('held', 'queued', 'claimed'))
     RETURNING backfills.id
 )
-SELECT (SELECT count(*) FROM open) - (SELECT count(*) FROM finished) AS open, (SELECT count(*) FROM released) AS released
+SELECT (SELECT count(*) FROM open) - (SELECT count(*) FROM finished) AS open,
+    (SELECT count(*) FROM released) AS released
 """)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Select, select, text
@@ -14,7 +14,7 @@ from models.executions import ExecutionState
 from models.parsing import as_uuid
 from runtime.backfills.control import no_backfill
 from runtime.database import Session
-from runtime.paging import Order, Page, Window, count, fetch
+from runtime.paging import Order, Page, Window, count, fetch, fetch_each
 
 NEWEST_FIRST: Final = Order((col(Backfill.created_at), col(Backfill.id)), descending=True)
 
@@ -59,6 +59,24 @@ async def by_ids(session: AsyncSession, ids: Sequence[UUID]) -> list[Backfill | 
 async def page(session: AsyncSession, pipeline_id: UUID, window: Window) -> Page[Backfill]:
     """One page of a pipeline's backfills, those requested last first."""
     return await fetch(session, _of(pipeline_id), NEWEST_FIRST, window)
+
+
+class FirstPage(NamedTuple):
+    """The first page of a pipeline's backfills, wanted for many pipelines at once."""
+
+    pipeline_id: UUID
+    first: int
+
+
+async def first_pages(session: AsyncSession, keys: list[FirstPage]) -> list[Page[Backfill]]:
+    """The first pages of many pipelines, in the order of the keys: one statement for all that ask for as many."""
+    found: dict[FirstPage, Page[Backfill]] = {}
+    for first in {key.first for key in keys}:
+        same = [key for key in keys if key.first == first]
+        owners = [key.pipeline_id for key in same]
+        pages = await fetch_each(session, select(Backfill), col(Backfill.pipeline_id), owners, NEWEST_FIRST, first)
+        found.update(zip(same, pages, strict=True))
+    return [found[key] for key in keys]
 
 
 async def total(session: AsyncSession, pipeline_id: UUID) -> int:

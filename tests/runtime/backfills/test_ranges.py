@@ -1,4 +1,4 @@
-"""Each chunk reads its own range of a real PostgreSQL, and a backfill leaves the cursors of live runs where they are."""
+"""Each chunk reads its own range of a real PostgreSQL, and a backfill leaves the cursors of live runs alone."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -107,6 +107,7 @@ async def test_each_chunk_reads_its_own_rows(past: Past, config: JsonObject, chu
     assert [(one.error, one.totals["inserted"]) for one in endings] == [(None, count) for count in rows]
     async with past.connect("warehouse") as connection:
         bounds = await connection.fetchrow("SELECT count(*), max(day) < '2026-01-05' FROM bookings")
+    assert bounds is not None
     assert tuple(bounds) == (sum(rows), True)
 
 
@@ -143,7 +144,10 @@ async def test_a_run_that_is_given_no_range_is_told_so(past: Past) -> None:
 
 
 async def test_defaults_are_what_other_runs_read(past: Past) -> None:
-    definition = {**moving("p", query=QUERY), "parameters": {"range_start": "2026-01-01", "range_end": "2026-01-03"}}
+    definition: JsonObject = {
+        **moving("p", query=QUERY),
+        "parameters": {"range_start": "2026-01-01", "range_end": "2026-01-03"},
+    }
     saved, _ = await past.bench.pipeline(definition)
     _, live = await past.bench.again(saved)
     assert live.totals["processed"] == 192

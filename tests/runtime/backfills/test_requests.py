@@ -109,9 +109,10 @@ async def test_a_preview_tells_what_would_run_and_adds_nothing(yard: Yard) -> No
     await yard.request("2026-01-01", "2026-01-03", most_at_once=2)
     await yard.through()
 
-    async def preview(**how: bool) -> Prepared:
+    async def preview(*, again: bool = False) -> Prepared:
+        wanted = Request(yard.pipeline.id, "2026-01-01", "2026-01-05", again=again)
         async with yard.database.transaction(ENGINEER) as session:
-            return await requests.prepare(session, Request(yard.pipeline.id, "2026-01-01", "2026-01-05", **how))
+            return await requests.prepare(session, wanted)
 
     found = await preview()
     assert [(chunk.state, chunk.will_run) for chunk in found.chunks] == [
@@ -195,7 +196,7 @@ async def test_a_paused_pipeline_is_a_conflict(yard: Yard) -> None:
 )
 async def test_what_cannot_be_says_where(yard: Yard, how: dict[str, object], path: str) -> None:
     with pytest.raises(Invalid) as caught:
-        await yard.request("2026-01-01", "2026-01-04", **how)
+        await yard.request("2026-01-01", "2026-01-04", "1d", **how)
     assert caught.value.path == path
 
 
