@@ -184,6 +184,13 @@ class PipelineExecution(Entity, table=True):
             postgresql_where=text("status = 'running' AND late_at IS NULL AND backfill_id IS NULL"),
         ),
         Index(
+            "idx_pipeline_executions_history",
+            "pipeline_id",
+            text("started_at DESC"),
+            postgresql_include=["completed_at"],
+            postgresql_where=text("status = 'completed' AND NOT dry_run AND backfill_id IS NULL"),
+        ),
+        Index(
             "idx_pipeline_executions_idempotency",
             "pipeline_id",
             "idempotency_key",

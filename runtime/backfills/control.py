@@ -94,7 +94,8 @@ async def resume(session: Session, identity: UUID) -> None:
         await session.execute(_MOVE, {"id": identity, "state": BackfillState.RUNNING.value})
 
 
-# Executions are locked before their items, as those who end one do.
+# Executions are locked before their items, as those who end one do. What was withdrawn is grouped, not joined: of rows
+# made on the way the planner expects few, and would compare each with each.
 _CANCEL: Final = text("""
 WITH wanted AS MATERIALIZED (
     SELECT id, state FROM pipeline_executions
@@ -105,14 +106,18 @@ WITH wanted AS MATERIALIZED (
     FROM wanted
     WHERE work_items.subject = wanted.id AND wanted.state = 'queued' AND work_items.state IN ('held', 'queued')
     RETURNING work_items.subject
+), fate AS (
+    SELECT id, bool_or(is_withdrawn) AS is_withdrawn
+    FROM (SELECT id, false AS is_withdrawn FROM wanted UNION ALL SELECT subject, true FROM withdrawn) AS both_kinds
+    GROUP BY id
 ), changed AS (
     UPDATE pipeline_executions AS execution
     SET cancel_requested_at = now(), last_event_seq = last_event_seq + 1,
-        state = CASE WHEN withdrawn.subject IS NULL THEN 'cancelling' ELSE 'cancelled' END,
-        status = CASE WHEN withdrawn.subject IS NULL THEN execution.status ELSE 'cancelled' END,
-        completed_at = CASE WHEN withdrawn.subject IS NULL THEN NULL ELSE now() END
-    FROM wanted LEFT JOIN withdrawn ON withdrawn.subject = wanted.id
-    WHERE execution.id = wanted.id
+        state = CASE WHEN is_withdrawn THEN 'cancelled' ELSE 'cancelling' END,
+        status = CASE WHEN is_withdrawn THEN 'cancelled' ELSE execution.status END,
+        completed_at = CASE WHEN is_withdrawn THEN now() END
+    FROM fate
+    WHERE execution.id = fate.id
     RETURNING execution.id, execution.last_event_seq, execution.state
 ), told AS (
     INSERT INTO execution_events (execution_id, seq, kind, payload)

@@ -22,19 +22,20 @@ LATE_FLOOR_MINUTES: Final = 10
 """Without a deadline, none is late before this: what takes seconds may well take a minute once."""
 
 # From acceptance to the end, as everywhere; a backfill's executions wait for their turn, so they tell nothing.
-_EXPECTED: Final = f"""
+_EXPECTED: Final = """
     SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY recent.took)) / 60 AS minutes
     FROM (
         SELECT completed_at - started_at AS took FROM pipeline_executions
         WHERE pipeline_id = wanted.pipeline_id AND status = 'completed' AND NOT dry_run AND backfill_id IS NULL
-        ORDER BY started_at DESC LIMIT {HISTORY}
+            AND {asked}
+        ORDER BY started_at DESC LIMIT {most}
     ) AS recent
 """
 
 _ESTIMATES: Final = text(f"""
     SELECT expected.minutes
     FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (pipeline_id, place)
-    CROSS JOIN LATERAL ({_EXPECTED}) AS expected
+    CROSS JOIN LATERAL ({_EXPECTED.format(asked="true", most=HISTORY)}) AS expected
     ORDER BY wanted.place
 """)
 
@@ -47,6 +48,10 @@ async def estimates(session: Session, ids: Sequence[UUID]) -> list[float | None]
     rows = (await session.execute(_ESTIMATES, {"ids": list(ids)})).all()
     return [None if row.minutes is None else round(float(row.minutes), 4) for row in rows]
 
+
+_PAST_FLOOR: Final = (
+    f"pipeline.deadline_minutes IS NULL AND since.began < now() - interval '{LATE_FLOOR_MINUTES} minutes'"
+)
 
 # Whoever runs, and whoever has a deadline and waits. What is expected is only looked up of those past the floor.
 _LATE: Final = text(f"""
@@ -68,8 +73,7 @@ WITH since AS MATERIALIZED (
     FROM since
     JOIN pipeline_executions AS wanted ON wanted.id = since.id
     JOIN data_pipelines AS pipeline ON pipeline.id = wanted.pipeline_id
-    LEFT JOIN LATERAL ({_EXPECTED}) AS expected
-        ON pipeline.deadline_minutes IS NULL AND since.began < now() - interval '{LATE_FLOOR_MINUTES} minutes'
+    CROSS JOIN LATERAL ({_EXPECTED.format(asked=_PAST_FLOOR, most=HISTORY)}) AS expected
     WHERE wanted.status = 'running' AND wanted.late_at IS NULL
 ), late AS MATERIALIZED (
     SELECT execution.id, measured.deadline_minutes, measured.expected_minutes, measured.minutes

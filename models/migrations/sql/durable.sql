@@ -143,3 +143,5 @@ ALTER TABLE pipeline_executions ADD COLUMN late_at TIMESTAMPTZ;
 GRANT SELECT (late_at) ON pipeline_executions TO authenticated;
 CREATE INDEX idx_pipeline_executions_due ON pipeline_executions (pipeline_id, started_at)
     WHERE status = 'running' AND late_at IS NULL AND backfill_id IS NULL;
+CREATE INDEX idx_pipeline_executions_history ON pipeline_executions (pipeline_id, started_at DESC)
+    INCLUDE (completed_at) WHERE status = 'completed' AND NOT dry_run AND backfill_id IS NULL;

@@ -41,18 +41,24 @@ def ranged(platform: Platform, tmp_path: Path) -> Guests:
     return made
 
 
+def copies(ranged: Guests) -> int:
+    """How many rows the table has, the same ones too."""
+    files = (ranged.folder / "out" / "copies").glob("*.csv")
+    return sum(len(file.read_text().splitlines()) - 1 for file in files)
+
+
 def test_a_watched_backfill_runs_every_chunk_once(ranged: Guests) -> None:
     said = ranged.run("backfill", ranged.name, *JANUARY, "--at-once", 2, "--watch")
     assert said.status == 0, said.err
     assert "completed: 5 completed of 5" in said.out
-    assert len([line for line in ranged.written() if line != "guest,comes"]) == 15
+    assert copies(ranged) == 15
     again = ranged.run("backfill", ranged.name, *JANUARY, "--watch", "--json").json
     assert isinstance(again, dict)
     assert (again["state"], again["total"]) == ("completed", 5)
     wider = ranged.run("backfill", ranged.name, *JANUARY[:3], "2026-01-08", "--watch")
     assert "2 completed of 2" in wider.out
     assert "5 needed nothing" in wider.out
-    assert len([line for line in ranged.written() if line != "guest,comes"]) == 21
+    assert copies(ranged) == 21
 
 
 def test_a_preview_lists_the_chunks_and_runs_none(ranged: Guests) -> None:
