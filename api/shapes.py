@@ -108,7 +108,13 @@ PIPELINE: Final = Shape(
 
 SUMMARY: Final = Shape("total_pipelines", "active_pipelines", "running_pipelines", "failed_pipelines_24h")
 
-ACCEPTED: Final = Shape("execution_id", Key("pipeline_id", source="pipeline.id"), closed("status"), "started_at")
+ACCEPTED: Final = Shape(
+    "execution_id",
+    Key("pipeline_id", source="pipeline.id"),
+    closed("status"),
+    optional("estimated_duration_minutes"),
+    "started_at",
+)
 
 EXECUTION: Final = Shape(
     "id",

@@ -13,6 +13,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
 
 from graphql_schema.attributes import AttributesFirst
+from graphql_schema.backfills import BackfillMutations, BackfillQueries, BackfillSubscriptions
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
@@ -42,6 +43,7 @@ QUERIES: tuple[type, ...] = (
     PipelineQueries,
     ExecutionQueries,
     RetryQueries,
+    BackfillQueries,
     LogQueries,
     PoolQueries,
 )
@@ -53,8 +55,9 @@ MUTATIONS: tuple[type, ...] = (
     ExecutionMutations,
     RetryMutations,
     PoolMutations,
+    BackfillMutations,
 )
-SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
+SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions)
 TYPES: tuple[type, ...] = MEMBERS
 
 

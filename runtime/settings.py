@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     )
 
     lease_seconds: float = Field(default=15.0, gt=0, description="How long a silent holder keeps what it claimed")
+    stalled_minutes: float = Field(
+        default=15.0, gt=0, description="How long nothing may happen in a running execution until it is told to stall"
+    )
     supervisors_min: int = Field(default=4, ge=1, description="Execution supervisors kept warm")
     supervisors_max: int = Field(default=16, ge=1, description="Execution supervisors at most")
     worker_slots: int | None = Field(default=None, ge=1, description="Step tasks at once; None: twice the cores")

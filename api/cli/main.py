@@ -36,6 +36,7 @@ ENTRIES = (
     Entry("restore", "restoring", "restore", "Bring an earlier version of a table back, or list them.", PIPELINES),
     Entry("schema", "server", "schema", "Print the GraphQL schema.", PIPELINES),
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
+    Entry("backfill", "backfilling", "backfill", "Run a range of a pipeline's past in chunks, or steer that.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
     Entry("retry", "retrying", "retry", "Run what a failed execution did not finish.", RUNS),

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backfills import Backfills
 from api.client.backups import Backups
 from api.client.pools import Pools
 from api.client.retries import Retries
@@ -95,6 +96,11 @@ class Client:
     def pools(self) -> Pools:
         """The pools that limit how many executions run at once."""
         return Pools(self._transport)
+
+    @property
+    def backfills(self) -> Backfills:
+        """The backfills of pipelines."""
+        return Backfills(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

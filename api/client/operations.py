@@ -13,6 +13,10 @@ _ACCEPTED: Final = "id executionId executionType status state startedAt dryRun"
 _STEPS: Final = """
 steps { stepName status state recordsIn recordsOut processingTimeMs errorMessage retryCount }
 """
+_BACKFILL: Final = """
+id chunk rangeStart rangeEnd mostAtOnce priority total already state createdAt finishedAt
+pipeline { pipelineName } progress { waiting running completed failed cancelled percent }
+"""
 _CHANGES: Final = "changes { kind path old new }"
 _SOURCE: Final = "id name: sourceName kind isActive schemaConfig monitoringConfig rateLimitConfig"
 _DESTINATION: Final = """
@@ -131,4 +135,27 @@ UPDATE_DESTINATION: Final = f"""
 mutation ($id: ID!, $input: UpdateDestinationInput!) {{
   updateDestination(id: $id, input: $input) {{ __typename ... on Node {{ id }} {FAILURE} }}
 }}
+"""
+REQUEST_BACKFILL: Final = f"""
+mutation ($pipeline: ID!, $input: BackfillInput!) {{
+  requestBackfill(pipeline: $pipeline, input: $input) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }}
+}}
+"""
+PREVIEW_BACKFILL: Final = """
+query ($pipeline: ID!, $input: BackfillInput!, $first: Int!) {
+  backfillPreview(pipeline: $pipeline, input: $input, first: $first) {
+    total already chunks { start end willRun state }
+  }
+}
+"""
+BACKFILL: Final = f"query ($id: ID!) {{ backfill(id: $id) {{ {_BACKFILL} }} }}"
+BACKFILL_PROGRESS: Final = f"subscription ($id: ID!) {{ backfillProgress(id: $id) {{ {_BACKFILL} }} }}"
+PAUSE_BACKFILL: Final = f"""
+mutation ($id: ID!) {{ pauseBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}
+"""
+RESUME_BACKFILL: Final = f"""
+mutation ($id: ID!) {{ resumeBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}
+"""
+CANCEL_BACKFILL: Final = f"""
+mutation ($id: ID!) {{ cancelBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}
 """

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from graphql_schema.backfills import Backfill, backfills_of
 from graphql_schema.context import Context, Info
 from graphql_schema.executions.types import Execution
 from graphql_schema.fields import computed
@@ -25,6 +26,7 @@ from models.pipelines import PipelineStep as StepRow
 from models.pipelines import PipelineVersion as VersionRow
 from runtime.database import Session
 from runtime.executions import store as executions
+from runtime.executions.deadlines import estimates
 from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
@@ -298,6 +300,14 @@ class Pipeline(Node):
                 return await executions.total(session, wanted)
 
         return connection(found, Execution.of, count)
+
+    @computed("What its next execution is expected to take, in minutes; null while none has completed.")
+    async def estimated_duration_minutes(self, info: Info) -> float | None:
+        return await info.context.load(estimates, self.row.id)
+
+    @computed("Its backfills, those requested last first.")
+    async def backfills(self, info: Info, first: First = 20, after: After = None) -> Connection[Backfill]:
+        return await backfills_of(info, self.row.id, Window(first, after))
 
     @computed("How all of its executions did, dry runs aside.")
     async def execution_stats(self, info: Info) -> ExecutionStats:

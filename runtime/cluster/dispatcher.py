@@ -13,6 +13,7 @@ from models.errors import Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
+from runtime.cluster.upkeep import Upkeep
 from runtime.database import Database, Session
 from runtime.executions.logs import prune_logs
 from runtime.executions.retention import keep_partitions, prune_checkpoints
@@ -74,6 +75,7 @@ class Dispatcher:
         self._clock = clock
         self._next_housekeeping = clock()
         self._next_retention = clock()
+        self._upkeep = Upkeep(settings, clock())
         self._next_pruning = clock()
         self._news = asyncio.Event()
         self._closing = False
@@ -124,7 +126,9 @@ class Dispatcher:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
+            topics = await self._upkeep.keep(session, self._clock())
             claims = await self._claim(session)
+        await self._bus.publish(*topics)
         for claim in claims:
             if claim.kind is WorkKind.EXECUTION:
                 self._start(self._supervise(self._pool.take(), claim), claim)

@@ -109,6 +109,7 @@ async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) ->
         sample_rows=_sample_rows(row.execution_context),
         block_rows=block_rows,
         commits=commit_keys(plan, links) if len(links) > 1 else {},
+        covers=_covers(row.execution_context),
     )
     return Taken(
         holding=Holding(claim.subject, row.pipeline_id, claim.id, claim.generation),
@@ -168,9 +169,16 @@ async def revisions_of(session: Session, plan: Plan, known: Mapping[UUID, str] |
 
 
 def _parameters(plan: Plan, context: JsonObject) -> dict[str, Json]:
-    """The pipeline's defaults, overridden by what the execution was given."""
-    given = context.get("parameters")
-    return {**plan.parameters, **(given if isinstance(given, dict) else {})}
+    """The pipeline's defaults, overridden by what the execution was given and by the range that it covers."""
+    given, covers = context.get("parameters"), _covers(context)
+    bounds: dict[str, Json] = {} if covers is None else {"range_start": covers[0], "range_end": covers[1]}
+    return {**plan.parameters, **(given if isinstance(given, dict) else {}), **bounds}
+
+
+def _covers(context: JsonObject) -> tuple[str, str] | None:
+    """The range that a backfill's execution covers, both ends as they were written."""
+    written = context.get("date_range")
+    return (str(written["start"]), str(written["end"])) if isinstance(written, dict) else None
 
 
 def _sample_rows(context: JsonObject) -> int | None:

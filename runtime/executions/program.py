@@ -124,6 +124,7 @@ class RunContext:
 
     `commits` names, by step, the loads that go on with what an earlier execution began, and commit as that one: so
     that what it published, though nobody heard of it, is not published again.
+    `covers` is the range that an incremental read takes where a backfill says it: then no cursor is asked or moved.
     """
 
     pipeline_id: UUID
@@ -135,6 +136,7 @@ class RunContext:
     sample_rows: int | None = None
     block_rows: int = 122_880
     commits: Mapping[str, CommitKey] = field(default_factory=dict)
+    covers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
 from runtime.executions.causes import traced
 from runtime.executions.chains import Chain
-from runtime.executions.cursors import cursor_move, kept_cursors, read_range, read_request
+from runtime.executions.cursors import cursor_move, kept_cursors, ranges_read, read_range, read_request
 from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
 from runtime.executions.program import CommitKey, Outcome, Phase, Progress, TaskRequest
@@ -126,8 +126,7 @@ class TaskRun:
             with signing(self.program.load_step):
                 kept = kept_cursors(request, self.worker.connections)
             request = replace(request, range=read_range(source, request, kept))
-        if request.range is not None and request.program.extract_step:
-            self.ranges[request.program.extract_step] = request.range
+        self.ranges = ranges_read(request)
         wanted = read_request(request)
         split = request.split or source.split(wanted, 1)[0]
         return {self.program.members[0].name: self.read.reader(source.read(wanted, split))}
@@ -238,9 +237,7 @@ def _split(request: TaskRequest, worker: Worker) -> Outcome:
 def _commit(request: TaskRequest, worker: Worker) -> Outcome:
     """Publish what all partitions landed, in the destination's one final transaction."""
     usage = Usage()
-    ranges, run = dict(request.ranges), _run_key(request)
-    if request.range is not None and request.program.extract_step:
-        ranges[request.program.extract_step] = request.range
+    ranges, run = ranges_read(request), _run_key(request)
     with _destination(request, worker) as (destination, target):
         counts = destination.commit(target, run, request.receipts, cursor_move(ranges, run.step))
     return Outcome(commit_report(request.program, usage, counts, ranges))

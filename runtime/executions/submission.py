@@ -69,7 +69,7 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
         earlier = await with_key(session, submission, pipeline.id)
         if earlier is not None:
             return earlier
-    _refuse_stopped(pipeline)
+    refuse_stopped(pipeline)
     accepted = _accepted(submission, pipeline, by)
     if (await session.execute(_INSERT, _values(accepted, pipeline, submission.priority))).first() is not None:
         return accepted
@@ -79,7 +79,8 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
     return earlier
 
 
-def _refuse_stopped(pipeline: Any) -> None:
+def refuse_stopped(pipeline: Any) -> None:
+    """Raise `Conflict` for the row of a pipeline that is paused or not active."""
     if pipeline.is_paused:
         raise Conflict(f"pipeline {pipeline.pipeline_name!r} is paused", hint="resume it first", code="paused")
     if not pipeline.is_active:

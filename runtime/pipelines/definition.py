@@ -129,6 +129,9 @@ class PipelineDefinition(StrictModel):
     schedule_config: ScheduleConfig | None = None
     retry_policy: RetryPolicy | None = None
     concurrency: Concurrency | None = None
+    deadline_minutes: int | None = Field(
+        default=None, ge=1, description="From when it may start, after which an execution is told to be late"
+    )
     quality_checks: list[QualityCheckRef] = Field(default_factory=list)
     alert_config: AlertConfig | None = None
     checkpoints: Keeping = Field(default=Keeping.UNTIL_SUCCESS, description="How long outputs of steps are kept")

@@ -33,12 +33,14 @@ CREATE INDEX idx_schedule_fires_execution ON schedule_fires (execution_id);
 CREATE TABLE backfills (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
     pipeline_id UUID NOT NULL REFERENCES data_pipelines (id) ON DELETE CASCADE,
-    range_start DATE NOT NULL,
-    range_end DATE NOT NULL,
+    range_start TIMESTAMPTZ NOT NULL,
+    range_end TIMESTAMPTZ NOT NULL,
     chunk TEXT NOT NULL,
-    most_at_once INTEGER NOT NULL DEFAULT 1,
+    most_at_once INTEGER NOT NULL DEFAULT 1 CONSTRAINT runs_some CHECK (most_at_once > 0),
     priority INTEGER NOT NULL DEFAULT -10,
+    parameters JSONB NOT NULL DEFAULT '{}',
     total INTEGER NOT NULL,
+    already INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'running'
         CONSTRAINT state_is_known CHECK (state IN ('running', 'paused', 'completed', 'failed', 'cancelled')),
     requested_by UUID REFERENCES auth.users (id),
@@ -49,6 +51,7 @@ CREATE TABLE backfills (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX idx_backfills_pipeline ON backfills (pipeline_id, created_at DESC);
+CREATE INDEX idx_backfills_open ON backfills (created_at) WHERE finished_at IS NULL;
 CREATE TRIGGER stamp_update BEFORE UPDATE ON backfills FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
 
 ALTER TABLE pipeline_executions ADD COLUMN backfill_id UUID REFERENCES backfills (id) ON DELETE SET NULL;
@@ -123,3 +126,22 @@ CALL wedsync.open_to_people('concurrency_pools', '{INSERT,UPDATE,DELETE}');
 CALL wedsync.let_engineers_manage('concurrency_pools', 'pools');
 CALL wedsync.let_analysts_read('concurrency_pools', 'pools');
 CALL wedsync.let_runtime('concurrency_pools', 'SELECT');
+
+-- A backfill's items wait as `held`, out of the way of every claim, until it is their turn.
+ALTER TABLE work_items DROP CONSTRAINT state_is_known;
+ALTER TABLE work_items ADD CONSTRAINT state_is_known
+    CHECK (state IN ('held', 'queued', 'claimed', 'done', 'failed', 'cancelled'));
+ALTER TABLE work_items ADD COLUMN backfill_id UUID;
+GRANT SELECT (backfill_id) ON work_items TO authenticated;
+CREATE INDEX idx_work_items_backfill ON work_items (backfill_id, state, created_at)
+    WHERE backfill_id IS NOT NULL AND state IN ('held', 'queued', 'claimed');
+
+-- Deadlines
+ALTER TABLE data_pipelines ADD COLUMN deadline_minutes INTEGER;
+GRANT SELECT (deadline_minutes) ON data_pipelines TO authenticated;
+ALTER TABLE pipeline_executions ADD COLUMN late_at TIMESTAMPTZ;
+GRANT SELECT (late_at) ON pipeline_executions TO authenticated;
+CREATE INDEX idx_pipeline_executions_due ON pipeline_executions (pipeline_id, started_at)
+    WHERE status = 'running' AND late_at IS NULL AND backfill_id IS NULL;
+CREATE INDEX idx_pipeline_executions_history ON pipeline_executions (pipeline_id, started_at DESC)
+    INCLUDE (completed_at) WHERE status = 'completed' AND NOT dry_run AND backfill_id IS NULL;
