@@ -53,6 +53,17 @@ def failure_of(error: BaseException, program: TaskProgram) -> Failure:
     return Failure.of(error, step=step, stack=stack)
 
 
+def timed_out(program: TaskProgram, minutes: int) -> Failure:
+    """The failure of a task that was stopped at its time limit."""
+    return Failure(
+        error_type="timeout",
+        message=f"the step took longer than its {minutes} minutes",
+        hint="raise timeout_minutes, or let it read less at once",
+        step=program.members[-1].name,
+        retry_class=RetryClass.TIMEOUT,
+    )
+
+
 def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: datetime) -> list[Entry]:
     """The journal entries for a task that entered a state; `since` is when it last started."""
     match state:
