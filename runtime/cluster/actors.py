@@ -10,7 +10,7 @@ import psutil
 import ray
 from ray.exceptions import RayActorError
 
-from models.errors import DomainError, Invalid, RunError
+from models.errors import DomainError, Invalid, RunError, Unavailable
 from runtime import collector
 from runtime.access.principal import Principal
 from runtime.bus import ALL_CONTROL, Bus
@@ -24,7 +24,7 @@ from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_
 from runtime.executions.checkpoints import Shelf
 from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
-from runtime.executions.journal import Entry, Fenced, Holding, Journal, Pace
+from runtime.executions.journal import AWAY_SECONDS, Entry, Fenced, Holding, Journal, Pace
 from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
@@ -62,13 +62,22 @@ class ExecutionSupervisor:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
         try:
             refuse_hopeless(claim)
-            async with self._database.statements(RUNTIME) as session:
-                taken = await take(session, claim, self._plans, self._settings.block_rows)
+            taken = await self._take(claim)
         except (Invalid, RunError) as error:
             await self._refuse(claim, error)
             return
         if taken is not None:
             await self._supervise(taken)
+
+    async def _take(self, claim: Claim) -> Taken | None:
+        """Take the execution in hand, once the database is there."""
+        while True:
+            try:
+                async with self._database.statements(RUNTIME) as session:
+                    return await take(session, claim, self._plans, self._settings.block_rows)
+            except Unavailable as error:
+                log.warning("execution %s waits to be taken: %s", claim.subject, error)
+                await asyncio.sleep(AWAY_SECONDS)
 
     async def _refuse(self, claim: Claim, error: DomainError) -> None:
         """End an execution that cannot begin, with the reason, instead of leaving it to the next supervisor."""

@@ -28,6 +28,7 @@ from models.pipelines import Resources
 from runtime.cluster.tasks import (
     BlockRef,
     Given,
+    KeptRef,
     Listener,
     TooLarge,
     finish_step,
@@ -68,7 +69,7 @@ class RayExecutor:
         _require_room(request.program.resources)
         ones = {key: refs[0] for key, refs in inputs.items() if len(refs) == 1}
         small = {key: cast(BlockRef, ref) for key, ref in ones.items() if not isinstance(ref, Place)}
-        large = {key: cast("list[BlockRef | Place]", refs) for key, refs in inputs.items() if key not in small}
+        large = {key: cast("list[KeptRef]", refs) for key, refs in inputs.items() if key not in small}
         given = Given(tuple(small), large)
         try:
             if not request.delivers:

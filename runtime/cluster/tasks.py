@@ -31,6 +31,7 @@ from runtime.queue.store import Claim
 FETCH_SECONDS = 300.0
 
 BlockRef: TypeAlias = "ray.ObjectRef[pa.Table | bytes]"
+KeptRef: TypeAlias = "BlockRef | Place"
 Value: TypeAlias = pa.Table | bytes | Outcome
 """What comes as an input: a block, a small one as an Arrow IPC stream, or the outcome that holds the only one."""
 
@@ -54,7 +55,7 @@ class Given:
     """
 
     small: tuple[str, ...]
-    large: Mapping[str, Sequence[BlockRef | Place]]
+    large: Mapping[str, Sequence[KeptRef]]
 
     def blocks(self, values: Sequence[Value]) -> dict[str, Blocks]:
         """The blocks of each input, to be read as often as one likes."""
@@ -66,7 +67,7 @@ class Given:
 class RemoteBlocks:
     """Blocks in the object store, fetched one at a time, or in the artifact store, as often as they are read."""
 
-    refs: Sequence[BlockRef | Place]
+    refs: Sequence[KeptRef]
 
     def __iter__(self) -> Iterator[pa.Table]:
         for ref in self.refs:

@@ -49,9 +49,9 @@ class Crew:
         """Have the output of a task that did not run here, or in place of one that was lost."""
         self._outputs[name] = blocks
 
-    def drop(self, name: str) -> None:
-        """Let go of an output that was lost."""
-        self._outputs.pop(name, None)
+    def drop(self, name: str) -> Refs:
+        """Let go of an output that was lost; answers what it was."""
+        return self._outputs.pop(name, ())
 
     def keep(self, needed: Iterable[str]) -> None:
         """Let go of all outputs but these."""

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.events import EventKind
@@ -51,6 +51,19 @@ def failure_of(error: BaseException, program: TaskProgram) -> Failure:
         )
     stack = "".join(traceback.format_exception(error))[-STACK_LIMIT:]
     return Failure.of(error, step=step, stack=stack)
+
+
+def timed_out(program: TaskProgram, limit: timedelta) -> Failure:
+    """The failure of a task that was stopped at its time limit."""
+    seconds = round(limit.total_seconds())
+    told = f"{seconds} seconds" if seconds % 60 else f"{seconds // 60} minutes"
+    return Failure(
+        error_type="timeout",
+        message=f"the step took longer than its {told}",
+        hint="raise timeout_minutes or timeout_seconds, or let it read less at once",
+        step=program.members[-1].name,
+        retry_class=RetryClass.TIMEOUT,
+    )
 
 
 def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: datetime) -> list[Entry]:

@@ -61,7 +61,7 @@ class Keeper:
         self._waiting: dict[str, tuple[int, TaskResult]] = {}
         self._saving: dict[str, asyncio.Task[Kept | None]] = {}
         self.saved: dict[str, tuple[Place, ...]] = {}
-        self._is_used = False
+        self._is_used = generation > 1
 
     @property
     def keeping(self) -> Keeping:
@@ -77,6 +77,11 @@ class Keeper:
     def is_saving(self) -> bool:
         """Whether something is being written."""
         return bool(self._saving)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `kept` has more to write or to tell."""
+        return bool(self._reported or self._waiting or self._saving)
 
     def done(self, task: str, attempt: int, result: TaskResult) -> None:
         """Hear that a task is done; nothing is written yet."""
@@ -111,12 +116,6 @@ class Keeper:
                     self.saved[task] = kept.places
                     found.append(kept)
         return found
-
-    async def last(self, state: ExecutionState) -> list[Kept]:
-        """Whatever is missing at the end; of an execution that completed nothing, unless that is kept too."""
-        if state is ExecutionState.COMPLETED and self.keeping is not Keeping.ALWAYS:
-            return []
-        return await self.kept(LAST_SECONDS[state])
 
     def let_go(self) -> None:
         """Write nothing any more."""

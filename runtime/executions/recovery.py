@@ -16,9 +16,9 @@ from models.errors import Invalid
 from models.fields import Json, JsonObject
 from models.parsing import parse
 from runtime.database import Session
-from runtime.executions.checkpoints import Place, Shelf, place_from
+from runtime.executions.checkpoints import Kept, Place, Shelf, place_from
 from runtime.executions.program import CommitKey
-from runtime.executions.state import StepReport, TaskReport
+from runtime.executions.state import StepReport, Succeeded, TaskReport, TaskState, Waiting
 from runtime.pipelines.plan import Plan, PlanTask
 
 LONGEST_CHAIN: Final = 100
@@ -59,6 +59,17 @@ class Recovery:
     again: Mapping[str, str] = field(default_factory=dict)
     taken_over: bool = False
     origin: str | None = None
+
+    @property
+    def inherited(self) -> list[Kept]:
+        """What was finished by an earlier execution, to be kept as this one's."""
+        done = [(name, one) for name, one in self.done.items() if one.inherited]
+        return [Kept(name, one.attempt, one.report, one.places) for name, one in done]
+
+    def states(self, plan: Plan) -> dict[str, TaskState]:
+        """The states that the plan's tasks begin in."""
+        states: dict[str, TaskState] = {task.name: Waiting() for task in plan.tasks}
+        return states | {name: Succeeded(one.attempt, one.report, one.inherited) for name, one in self.done.items()}
 
 
 class Fate(StrEnum):

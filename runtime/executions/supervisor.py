@@ -15,18 +15,17 @@ from models.errors import Exhausted, Unavailable
 from models.events import EventKind
 from models.executions import ExecutionState, Keeping, StepState
 from models.fields import JsonObject
-from models.pipelines import RetryClass
 from runtime.connectors._contract import CURSOR_MOVED
 from runtime.executions import decide as decisions
 from runtime.executions.assignments import Taken
-from runtime.executions.checkpoints import LOST_INPUT, Kept, Shelf
+from runtime.executions.checkpoints import LOST_INPUT, Place, Shelf
 from runtime.executions.crew import Crew
 from runtime.executions.decide import Decision, activity, after_failure, decide, upstream
 from runtime.executions.endings import ending_of, error_details, without_effects
-from runtime.executions.entries import ENDINGS, entries_of, failure_of, opening_entries, summary_of
+from runtime.executions.entries import ENDINGS, entries_of, failure_of, opening_entries, summary_of, timed_out
 from runtime.executions.executor import Executor, TaskResult
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
-from runtime.executions.keeper import Keeper
+from runtime.executions.keeper import LAST_SECONDS, Keeper
 from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
 from runtime.executions.recovery import Recovery, needed_again, recover
 from runtime.executions.state import (
@@ -53,11 +52,6 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time, aware."""
     return datetime.now(UTC)
-
-
-def _told(limit: timedelta) -> str:
-    seconds = round(limit.total_seconds())
-    return f"{seconds} seconds" if seconds % 60 else f"{seconds // 60} minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ class Supervisor:
         self.journal = journal
         self.keeper = keeper
         self.clock = clock
-        self.states: dict[str, TaskState] = {task.name: Waiting() for task in assignment.plan.tasks}
+        self.states = assignment.recovery.states(assignment.plan)
         self._news = asyncio.Event()
         self._cancelling = False
         self._beats_at = 0.0
@@ -135,13 +129,10 @@ class Supervisor:
         """Take up what is done already."""
         assignment, recovery = self.assignment, self.assignment.recovery
         for name, done in recovery.done.items():
-            self.states[name] = Succeeded(done.attempt, done.report, done.inherited)
             self.keeper.saved[name] = done.places
             if done.places:
                 self.crew.restore(name, done.places)
-        inherited = [(name, done) for name, done in recovery.done.items() if done.inherited]
-        kept = [Kept(name, done.attempt, done.report, done.places) for name, done in inherited]
-        self.journal.keep(kept, self.keeper.keeping)
+        self.journal.keep(recovery.inherited, self.keeper.keeping)
         self.journal.record(*opening_entries(assignment.plan, assignment.programs, recovery, self.clock()))
         self._beats_at = asyncio.get_running_loop().time() + BEAT_SECONDS
 
@@ -228,7 +219,8 @@ class Supervisor:
         """Give a task that lost an input its checkpoint instead; what has none must run again."""
         plan = self.assignment.plan
         for source in plan.task_of(name).inputs:
-            self.crew.drop(source)
+            if any(isinstance(block, Place) for block in self.crew.drop(source)):
+                self.keeper.undone(source)
         done = [one for one, state in self.states.items() if isinstance(state, Succeeded)]
         for source in done:
             if self.keeper.saved.get(source) and source not in self.crew.held:
@@ -244,14 +236,7 @@ class Supervisor:
     def _time_out(self, name: str, limit: timedelta) -> None:
         attempt = attempt_of(self.states[name])
         self.crew.stop(name)
-        failure = Failure(
-            error_type="timeout",
-            message=f"the step took longer than its {_told(limit)}",
-            hint="raise timeout_minutes or timeout_seconds, or let it read less at once",
-            step=self.assignment.programs[name].members[-1].name,
-            retry_class=RetryClass.TIMEOUT,
-        )
-        self._failed(name, attempt, failure)
+        self._failed(name, attempt, timed_out(self.assignment.programs[name], limit))
 
     def _progress(self, name: str, progress: Progress) -> None:
         member = self.assignment.programs[name].members[-1].name
@@ -279,7 +264,10 @@ class Supervisor:
         await self.crew.abandon()
         self.journal.close()
         await writer
-        self.journal.keep(await keeper.last(state), keeper.keeping)
+        until = asyncio.get_running_loop().time() + LAST_SECONDS[state]
+        while not forgetting and keeper.is_behind and (left := until - asyncio.get_running_loop().time()) > 0:
+            self.journal.keep(await keeper.kept(min(left, BEAT_SECONDS)), keeper.keeping)
+            await self._beat()
         error = None if failure is None else error_details(failure, attempts)
         times = (self.assignment.accepted_at, self.clock())
         ending = ending_of(self.assignment.plan, self.states, state, times, error)
