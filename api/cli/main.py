@@ -38,7 +38,7 @@ ENTRIES = (
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
-    Entry("pools", "pools", "pools", "List the pools that limit executions, or size or remove one.", RUNS),
+    Entry("pools", "pools", "pools", "List the pools that limit executions, set the size of one, or remove it.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 
