@@ -41,7 +41,7 @@ ENTRIES = (
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
     Entry("retry", "retrying", "retry", "Run what a failed execution did not finish.", RUNS),
     Entry("rerun", "retrying", "rerun", "Run the steps of an execution again from one on.", RUNS),
-    Entry("pools", "pools", "pools", "List the pools that limit executions, or size or remove one.", RUNS),
+    Entry("pools", "pools", "pools", "List the pools that limit executions, set the size of one, or remove it.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 

@@ -26,7 +26,7 @@ def pools(
     slots: Annotated[int | None, typer.Argument(help="How many executions may run in it at once, to set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the pools that limit executions, or set the size of one, or remove it.
+    """List the pools that limit executions, set the size of one, or remove it.
 
     A definition names its pool in `concurrency`; a pool without a size limits nothing.
     """
