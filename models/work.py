@@ -44,6 +44,9 @@ class WorkItem(Entity, table=True):
             postgresql_where=text("state = 'claimed'"),
         ),
         Index("idx_work_items_subject", "subject"),
+        Index(
+            "idx_work_items_held", "created_at", postgresql_where=text("state = 'queued' AND run_after = 'infinity'")
+        ),
         Index("idx_work_items_running", "pool", "pipeline_id", postgresql_where=text("state = 'claimed'")),
     )
 
