@@ -28,6 +28,8 @@ from graphql_schema.pipelines.mutations import PipelineMutations
 from graphql_schema.pipelines.queries import PipelineQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
+from graphql_schema.schedules.mutations import ScheduleMutations
+from graphql_schema.schedules.queries import ScheduleQueries
 from graphql_schema.sources import SourceMutations, SourceQueries
 from models.errors import Exhausted, Unauthenticated
 from runtime.settings import Settings
@@ -40,6 +42,7 @@ QUERIES: tuple[type, ...] = (
     PipelineQueries,
     ExecutionQueries,
     LogQueries,
+    ScheduleQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
@@ -47,6 +50,7 @@ MUTATIONS: tuple[type, ...] = (
     DestinationMutations,
     PipelineMutations,
     ExecutionMutations,
+    ScheduleMutations,
 )
 SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
 TYPES: tuple[type, ...] = MEMBERS

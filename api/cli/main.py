@@ -38,6 +38,7 @@ ENTRIES = (
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
+    Entry("schedule", "schedules", "schedule", "List, pause and resume schedules, and tell their moments.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.client import operations, places
 from api.client.backups import Backups
+from api.client.schedules import Schedules
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -83,6 +84,11 @@ class Client:
     def backups(self) -> Backups:
         """The earlier versions of the tables of destinations."""
         return Backups(self._transport)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of pipelines."""
+        return Schedules(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

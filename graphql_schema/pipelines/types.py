@@ -17,6 +17,7 @@ from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
 from graphql_schema.scalars import Json, Long
+from graphql_schema.schedules.types import Schedule
 from models.errors import NotFound
 from models.executions import ExecutionStatus, ExecutionType
 from models.fields import JsonObject, parse
@@ -29,6 +30,7 @@ from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
 from runtime.pipelines.difference import Change, ChangeKind
+from runtime.schedules import listing as schedules
 
 A = TypeVar("A")
 
@@ -267,6 +269,18 @@ class Pipeline(Node):
         """The mean duration where it was read beforehand, in minutes."""
         return None if self.recent is None else self.recent.figures.average_minutes
 
+    @computed(
+        "When it starts by itself next; null without a schedule, while paused, and where an event starts it.",
+        shown=datetime | None,
+    )
+    def next_scheduled_run(self, info: Info) -> datetime | None | Awaitable[datetime | None]:
+        return self._recently(info, lambda recent: recent.next_run)
+
+    @computed("Its schedule, and how far it has come; null without one.")
+    async def schedule(self, info: Info) -> Schedule | None:
+        found = await info.context.load(schedules.of_pipelines, self.row.id)
+        return None if found is None else Schedule.of(found)
+
     def _recently(self, info: Info, of: Callable[["Recent"], A]) -> A | Awaitable[A]:
         if self.recent is not None:
             return of(self.recent)
@@ -312,16 +326,18 @@ class Pipeline(Node):
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What lists show of a pipeline's executions."""
+    """What lists show of a pipeline's executions, past and next."""
 
     figures: listing.Figures
     last: listing.Latest | None
+    next_run: datetime | None
 
 
 async def recents(session: Session, ids: list[UUID]) -> list[Recent]:
-    """A batch for `Context.load`: two statements for any number of pipelines."""
+    """A batch for `Context.load`: three statements for any number of pipelines."""
     figures, last = await listing.figures(session, ids), await listing.last_executions(session, ids)
-    return [Recent(*found) for found in zip(figures, last, strict=True)]
+    next_runs = await schedules.next_runs(session, ids)
+    return [Recent(*found) for found in zip(figures, last, next_runs, strict=True)]
 
 
 async def pipelines_by_id(session: AsyncSession, ids: list[UUID]) -> list[DataPipeline | None]:

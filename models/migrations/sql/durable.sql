@@ -60,7 +60,7 @@ BEGIN
         JOIN public.schedules AS schedule
             ON schedule.watches = 'dataset:' || (step #>> '{load,destination}') || '/' || (step #>> '{load,table}')
         WHERE version.pipeline_id = NEW.pipeline_id AND version.version = NEW.version
-            AND coalesce((step ->> 'enabled')::boolean, true)
+            AND schedule.pipeline_id <> NEW.pipeline_id AND coalesce((step ->> 'enabled')::boolean, true)
         ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
@@ -153,7 +153,7 @@ CALL wedsync.let_analysts_read('schedule_fires', 'fires');
 CALL wedsync.let_runtime('schedule_fires', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
 CALL wedsync.protect('schedule_arrivals');
-CALL wedsync.open_to_people('schedule_arrivals', '{INSERT}');
+CALL wedsync.open_to_people('schedule_arrivals', '{INSERT,DELETE}');
 CALL wedsync.let_engineers_manage('schedule_arrivals', 'arrivals');
 CALL wedsync.let_runtime('schedule_arrivals', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
