@@ -1,6 +1,4 @@
-"""Starts the runtime: `python -m runtime.cluster` connects to Ray, starts a dispatcher and a scheduler, and runs until
-it is stopped.
-"""
+"""Starts the runtime: `python -m runtime.cluster` starts a dispatcher and a scheduler on Ray, until it is stopped."""
 
 import asyncio
 import contextlib

@@ -24,7 +24,6 @@ from runtime.connectors import store as places
 from runtime.connectors._contract import (
     DESTINATIONS,
     SOURCES,
-    Watchable,
     Destination,
     Restorable,
     Source,
@@ -32,6 +31,7 @@ from runtime.connectors._contract import (
     primary_key_of,
 )
 from runtime.connectors.configs import SOURCE, open_inline, placed
+from runtime.connectors.file_marks import marks
 from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
@@ -225,9 +225,8 @@ def _watch(payload: JsonObject, tools: Tools) -> Json:
         return {"changed": []}
     place = tools.background.wait(_open(watch.source, True, tools))
     try:
-        if not isinstance(place, Watchable):
-            raise Invalid(f"a {place.kind} source has no files", hint="name a source of files", path="expression")
-        found = place.marks(watch.pattern, watching.MOST_FILES)
+        assert isinstance(place, Source)
+        found = marks(place, watch.pattern, watching.MOST_FILES)
     finally:
         place.close()
     changed = tools.background.wait(_saw(watch, found, tools))

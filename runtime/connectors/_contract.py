@@ -322,17 +322,6 @@ class Destination(ABC, Generic[C_co]):
         """Give back connections; safe to call twice."""
 
 
-class Watchable(ABC):
-    """A source of files that can be looked at for new and changed ones."""
-
-    @abstractmethod
-    def marks(self, pattern: str, most: int) -> Mapping[str, str]:
-        """The files that a glob, folder or dataset's name means: each path, with a text that differs once it changed.
-
-        Files that may still be written are left out. Raises `Invalid` where there are more than `most`.
-        """
-
-
 class Restorable(ABC):
     """What a destination is too, where it keeps earlier versions of its tables as `backup_config` says."""
 

@@ -4,10 +4,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from time import monotonic
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -18,7 +17,7 @@ from models.errors import Invalid, RunError, Terminal
 from models.schemas import SchemaConfig
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
-from runtime.connectors._contract import Health, ReadRequest, Source, Split, Watchable, with_primary_key
+from runtime.connectors._contract import Health, ReadRequest, Source, Split, with_primary_key
 from runtime.connectors._datasets import (
     FILE_FIELDS,
     MODIFIED_COLUMN,
@@ -107,12 +106,10 @@ class RowFileConfig(FileConfig):
     block_bytes: int = Field(default=1024 * 1024, ge=1024, le=256 * 1024 * 1024)
 
 
-SETTLING: Final = timedelta(seconds=2)
-
 F_co = TypeVar("F_co", bound=FileConfig, covariant=True)
 
 
-class FileSource(Source[F_co], Watchable):
+class FileSource(Source[F_co]):
     """Reads files below a root. A subclass knows one format: its schema, its rows, and how a large file divides."""
 
     source_type = SourceType.FILE
@@ -145,19 +142,6 @@ class FileSource(Source[F_co], Watchable):
             self._files(name)
         message = f"{self.config.root}: {len(datasets)} datasets"
         return Health(True, message, (monotonic() - began) * 1000)
-
-    def marks(self, pattern: str, most: int) -> dict[str, str]:
-        """The files, each with its size and date; one that changed in the last seconds may still be written."""
-        self.place.reach()
-        settled = datetime.now(UTC) - SETTLING
-        try:
-            files = [file for file in self._files(pattern) if file.modified <= settled]
-        except Terminal:
-            files = []
-        if len(files) > most:
-            hint = "name fewer, by a narrower glob"
-            raise Invalid(f"{pattern!r} means {len(files):,} files, more than {most:,}", hint=hint, path="expression")
-        return {file.listed: f"{file.size} {file.modified.isoformat()}" for file in files}
 
     def discover(self) -> dict[str, pa.Schema]:
         """The schema of each named dataset; without names, of each file and folder at the root that can be read."""

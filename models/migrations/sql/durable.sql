@@ -56,7 +56,7 @@ BEGIN
         INSERT INTO public.schedule_arrivals (schedule_id, cause)
         SELECT DISTINCT schedule.id, 'execution:' || NEW.id
         FROM public.pipeline_versions AS version
-        CROSS JOIN LATERAL jsonb_array_elements(version.plan -> 'steps') AS step
+        CROSS JOIN LATERAL json_array_elements(version.plan -> 'steps') AS step
         JOIN public.schedules AS schedule
             ON schedule.watches = 'dataset:' || (step #>> '{load,destination}') || '/' || (step #>> '{load,table}')
         WHERE version.pipeline_id = NEW.pipeline_id AND version.version = NEW.version

@@ -43,13 +43,17 @@ def ticker_of(settings: Settings, database: Database, clock: Clock) -> Ticker:
     return Ticker(settings, database, Bus(None), clock.now, clock.monotonic)
 
 
+def hourly(**options: Json) -> JsonObject:
+    """A schedule_config that fires with each hour."""
+    return {"type": "cron", "expression": "0 * * * *", "timezone": "UTC", **options}
+
+
 async def scheduled(
-    database: Database, now: datetime, name: str = "nightly", *, schedule: JsonObject | None = None, **options: Json
+    database: Database, now: datetime, name: str = "nightly", schedule: JsonObject | None = None
 ) -> DataPipeline:
     """A pipeline over the factories' places, saved at that moment with its schedule."""
-    config: JsonObject = schedule or {"type": "cron", "expression": "0 * * * *", "timezone": "UTC", **options}
     async with database.transaction(ENGINEER) as session:
-        row = await pipelines.create(session, simple(name, schedule_config=config), ENGINEER)
+        row = await pipelines.create(session, simple(name, schedule_config=schedule or hourly()), ENGINEER)
         await store.follow(session, row, now)
     return row
 

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -17,7 +18,7 @@ from tests.kit.database import Postgres
 from tests.kit.eventually import eventually
 from tests.kit.factories.pipelines import places
 from tests.kit.identities import RUNTIME
-from tests.runtime.schedules.scheduling import Clock, finish, fires, scheduled, ticked, ticker_of
+from tests.runtime.schedules.scheduling import Clock, finish, fires, hourly, scheduled, ticked, ticker_of
 
 NOW = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
 ELEVEN = datetime(2026, 3, 1, 11, tzinfo=UTC)
@@ -105,7 +106,7 @@ async def test_a_leader_that_dies_is_replaced_and_one_that_leaves_at_once(
     assert first.leads
 
 
-CATCHING_UP = [
+CATCHING_UP: list[tuple[dict[str, Json], list[str]]] = [
     ({"catch_up": "all"}, ["submitted"] * 4),
     ({"catch_up": "latest"}, ["missed", "missed", "missed", "submitted"]),
     ({"catch_up": "none"}, ["missed"] * 4),
@@ -123,7 +124,7 @@ async def test_what_was_missed_is_made_up_for_as_the_schedule_says(
     clock: Clock,
 ) -> None:
     await places(database)
-    pipeline = await scheduled(database, NOW, **options)
+    pipeline = await scheduled(database, NOW, schedule=hourly(**options))
     clock.move(4 * HOUR)
     await ticked(ticker_of(settings, database, clock))
     assert [outcome for _, outcome, _ in await fires(owner, pipeline.id)] == outcomes
@@ -141,10 +142,11 @@ async def states(owner: asyncpg.Connection) -> list[tuple[str, bool]]:
 
 async def fired_twice(
     settings: Settings, database: Database, owner: asyncpg.Connection, clock: Clock, **options: Json
-) -> tuple[Ticker, Any]:
+) -> tuple[Ticker, UUID]:
     """A schedule that came twice while the first run had not ended."""
+    assert await owner.fetchval("SELECT count(*) FROM schedules") == 0
     await places(database)
-    pipeline = await scheduled(database, NOW, **options)
+    pipeline = await scheduled(database, NOW, schedule=hourly(**options))
     ticker = ticker_of(settings, database, clock)
     for _ in range(2):
         clock.move(HOUR)
@@ -168,7 +170,7 @@ async def test_a_moment_goes_by_while_the_run_before_has_not_ended(
 async def test_a_queued_moment_starts_when_the_run_before_has_ended(
     settings: Settings, database: Database, owner: asyncpg.Connection, clock: Clock
 ) -> None:
-    ticker, pipeline = await fired_twice(settings, database, owner, clock, overlap="queue")
+    ticker, _ = await fired_twice(settings, database, owner, clock, overlap="queue")
     clock.move(HOUR)
     await ticked(ticker)
     assert await states(owner) == [("queued", False), ("queued", True), ("queued", True)]
@@ -213,7 +215,7 @@ async def test_a_jittered_moment_starts_late_and_keeps_its_time(
     settings: Settings, database: Database, owner: asyncpg.Connection, clock: Clock
 ) -> None:
     await places(database)
-    pipeline = await scheduled(database, NOW, jitter_seconds=600)
+    pipeline = await scheduled(database, NOW, schedule=hourly(jitter_seconds=600))
     due = await owner.fetchval("SELECT due_at FROM schedules")
     assert ELEVEN < due < ELEVEN + 10 * MINUTE
     ticker = ticker_of(settings, database, clock)
@@ -230,7 +232,7 @@ async def test_a_schedule_that_has_ended_fires_no_more(
 ) -> None:
     await places(database)
     ends = (ELEVEN + HOUR).isoformat()
-    pipeline = await scheduled(database, NOW, ends_at=ends, catch_up="all")
+    pipeline = await scheduled(database, NOW, schedule=hourly(ends_at=ends, catch_up="all"))
     clock.move(5 * HOUR)
     await ticked(ticker_of(settings, database, clock))
     assert [at for at, _, _ in await fires(owner, pipeline.id)] == [ELEVEN]
