@@ -273,8 +273,8 @@ class Pipeline(Node):
         "When it starts by itself next; null without a schedule, while paused, and where an event starts it.",
         shown=datetime | None,
     )
-    def next_scheduled_run(self, info: Info) -> datetime | None | Awaitable[datetime | None]:
-        return self._recently(info, lambda recent: recent.next_run)
+    def next_scheduled_run(self, info: Info) -> datetime | Awaitable[datetime | None] | None:
+        return self._recently(info, lambda recent: recent.figures.next_run)
 
     @computed("Its schedule, and how far it has come; null without one.")
     async def schedule(self, info: Info) -> Schedule | None:
@@ -330,14 +330,12 @@ class Recent:
 
     figures: listing.Figures
     last: listing.Latest | None
-    next_run: datetime | None
 
 
 async def recents(session: Session, ids: list[UUID]) -> list[Recent]:
-    """A batch for `Context.load`: three statements for any number of pipelines."""
+    """A batch for `Context.load`: two statements for any number of pipelines."""
     figures, last = await listing.figures(session, ids), await listing.last_executions(session, ids)
-    next_runs = await schedules.next_runs(session, ids)
-    return [Recent(*found) for found in zip(figures, last, next_runs, strict=True)]
+    return [Recent(*found) for found in zip(figures, last, strict=True)]
 
 
 async def pipelines_by_id(session: AsyncSession, ids: list[UUID]) -> list[DataPipeline | None]:

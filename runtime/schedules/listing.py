@@ -47,24 +47,12 @@ _SHOWN: Final = """
     FROM schedules AS schedule JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id
 """
 _OF_PIPELINES: Final = text(f"{_SHOWN} WHERE schedule.pipeline_id = ANY(CAST(:ids AS uuid[]))")
-_NEXT_RUNS: Final = text("""
-    SELECT schedule.pipeline_id, schedule.next_fire_at
-    FROM schedules AS schedule JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id
-    WHERE schedule.pipeline_id = ANY(CAST(:ids AS uuid[])) AND NOT schedule.is_paused AND NOT pipeline.is_paused
-""")
 
 
 async def of_pipelines(session: Session, ids: list[UUID]) -> list[Listed | None]:
     """The schedule of each pipeline, in their order; None where there is none."""
     rows = (await session.execute(_OF_PIPELINES, {"ids": ids})).all()
     known = {row.pipeline_id: Listed._make(row) for row in rows}
-    return [known.get(identity) for identity in ids]
-
-
-async def next_runs(session: Session, ids: list[UUID]) -> list[datetime | None]:
-    """When each pipeline starts by itself next; None where it has no schedule, or is paused."""
-    rows = (await session.execute(_NEXT_RUNS, {"ids": ids})).all()
-    known = {row.pipeline_id: row.next_fire_at for row in rows}
     return [known.get(identity) for identity in ids]
 
 

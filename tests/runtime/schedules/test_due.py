@@ -1,7 +1,7 @@
 """When schedules fire: against an oracle that looks at every minute, and by example."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -74,7 +74,7 @@ def test_a_step_fires_by_elapsed_time() -> None:
     every_half_hour = cron("*/30 * * * *", "Europe/Berlin")
     for day in ("2026-03-28T23:00:00+00:00", "2026-10-24T22:00:00+00:00"):
         found = first(every_half_hour, at(day), 20)
-        assert {later - earlier for earlier, later in zip(found, found[1:], strict=False)} == {timedelta(minutes=30)}
+        assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=30)}
 
 
 def test_an_interval_counts_from_where_it_starts_and_clocks_have_no_effect() -> None:

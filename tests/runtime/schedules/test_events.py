@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import Invalid, Unauthenticated
 from models.executions import ExecutionState
-from models.fields import JsonObject, parse
+from models.fields import JsonObject
 from runtime.access.sealing import sealer_of
 from runtime.connectors._contract import SOURCES
 from runtime.connectors.file_marks import marks
@@ -155,7 +155,8 @@ def test_files_are_told_once_they_rest(tmp_path: Path) -> None:
         (tmp_path / name).write_text("a\n1\n")
         stamp = datetime.now(UTC).timestamp() - age
         os.utime(tmp_path / name, (stamp, stamp))
-    source = SOURCES.get("csv")(parse(SOURCES.get("csv").Config, {"root": str(tmp_path)}))
+    kind = SOURCES.get("csv")
+    source = kind(kind.Config.model_validate({"root": str(tmp_path)}))
     assert list(marks(source, "*.csv", 10)) == ["old.csv"]
     assert marks(source, "nothing/here", 10) == {}
     with pytest.raises(Invalid, match="means 2 files, more than 1"):
