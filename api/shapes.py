@@ -101,6 +101,7 @@ PIPELINE: Final = Shape(
     "is_active",
     "is_paused",
     Key("last_execution", LAST_EXECUTION),
+    optional("next_scheduled_run"),
     "success_rate_7d",
     "avg_execution_time_minutes",
     "created_at",

@@ -31,6 +31,8 @@ from graphql_schema.pipelines.queries import PipelineQueries
 from graphql_schema.pools import PoolMutations, PoolQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
+from graphql_schema.schedules.mutations import ScheduleMutations
+from graphql_schema.schedules.queries import ScheduleQueries
 from graphql_schema.sources import SourceMutations, SourceQueries
 from models.errors import Exhausted, Unauthenticated
 from runtime.settings import Settings
@@ -46,6 +48,7 @@ QUERIES: tuple[type, ...] = (
     BackfillQueries,
     LogQueries,
     PoolQueries,
+    ScheduleQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
@@ -56,6 +59,7 @@ MUTATIONS: tuple[type, ...] = (
     RetryMutations,
     PoolMutations,
     BackfillMutations,
+    ScheduleMutations,
 )
 SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions)
 TYPES: tuple[type, ...] = MEMBERS

@@ -171,6 +171,7 @@ class PipelineExecution(Entity, table=True):
             postgresql_include=["pipeline_id", "triggered_by", "dry_run"],
             postgresql_where=text("status = 'failed'"),
         ),
+        Index("idx_pipeline_executions_unfinished", "pipeline_id", postgresql_where=text("status = 'running'")),
         Index(
             "idx_pipeline_executions_backfill",
             "backfill_id",

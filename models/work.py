@@ -68,6 +68,9 @@ class WorkItem(Entity, table=True):
             "created_at",
             postgresql_where=text("backfill_id IS NOT NULL AND state IN ('held', 'queued', 'claimed')"),
         ),
+        Index(
+            "idx_work_items_held", "created_at", postgresql_where=text("state = 'queued' AND run_after = 'infinity'")
+        ),
         Index("idx_work_items_running", "pool", "pipeline_id", postgresql_where=text("state = 'claimed'")),
     )
 

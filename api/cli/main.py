@@ -42,6 +42,7 @@ ENTRIES = (
     Entry("retry", "retrying", "retry", "Run what a failed execution did not finish.", RUNS),
     Entry("rerun", "retrying", "rerun", "Run the steps of an execution again from one on.", RUNS),
     Entry("pools", "pools", "pools", "List the pools that limit executions, set the size of one, or remove it.", RUNS),
+    Entry("schedule", "schedules", "schedule", "List, pause and resume schedules, and tell their moments.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 

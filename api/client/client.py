@@ -12,6 +12,7 @@ from api.client.backfills import Backfills
 from api.client.backups import Backups
 from api.client.pools import Pools
 from api.client.retries import Retries
+from api.client.schedules import Schedules
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -101,6 +102,11 @@ class Client:
     def backfills(self) -> Backfills:
         """The backfills of pipelines."""
         return Backfills(self._transport)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of pipelines."""
+        return Schedules(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

@@ -159,3 +159,28 @@ mutation ($id: ID!) {{ resumeBackfill(id: $id) {{ __typename ... on Backfill {{ 
 CANCEL_BACKFILL: Final = f"""
 mutation ($id: ID!) {{ cancelBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}
 """
+_SCHEDULE: Final = "id pipelineName config isPaused nextFireAt lastFireAt"
+SCHEDULES: Final = f"""
+query ($first: Int!, $after: String) {{
+  schedules(first: $first, after: $after) {{ nodes {{ {_SCHEDULE} }} pageInfo {{ hasNextPage endCursor }} }}
+}}
+"""
+NEXT_RUNS: Final = """
+query ($name: String!, $first: Int!) { pipeline(reference: $name) { schedule { nextRuns(first: $first) } } }
+"""
+FIRES: Final = """
+query ($name: String!, $first: Int!) {
+  pipeline(reference: $name) {
+    schedule { fires(first: $first) { fireTime outcome reason decidedAt execution { executionId } } }
+  }
+}
+"""
+PAUSE_SCHEDULE: Final = f"""
+mutation ($id: ID!) {{ pauseSchedule(id: $id) {{ __typename ... on Schedule {{ {_SCHEDULE} }} {FAILURE} }} }}
+"""
+RESUME_SCHEDULE: Final = f"""
+mutation ($id: ID!) {{ resumeSchedule(id: $id) {{ __typename ... on Schedule {{ {_SCHEDULE} }} {FAILURE} }} }}
+"""
+ISSUE_WEBHOOK_SECRET: Final = f"""
+mutation ($id: ID!) {{ issueWebhookSecret(id: $id) {{ __typename ... on WebhookSecret {{ path secret }} {FAILURE} }} }}
+"""

@@ -18,6 +18,7 @@ from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
 from graphql_schema.scalars import Json, Long
+from graphql_schema.schedules.types import Schedule
 from models.errors import NotFound
 from models.executions import ExecutionStatus, ExecutionType
 from models.fields import JsonObject, parse
@@ -31,6 +32,7 @@ from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
 from runtime.pipelines.difference import Change, ChangeKind
+from runtime.schedules import listing as schedules
 
 A = TypeVar("A")
 
@@ -269,6 +271,18 @@ class Pipeline(Node):
         """The mean duration where it was read beforehand, in minutes."""
         return None if self.recent is None else self.recent.figures.average_minutes
 
+    @computed(
+        "When it starts by itself next; null without a schedule, while paused, and where an event starts it.",
+        shown=datetime | None,
+    )
+    def next_scheduled_run(self, info: Info) -> datetime | Awaitable[datetime | None] | None:
+        return self._recently(info, lambda recent: recent.figures.next_run)
+
+    @computed("Its schedule, and how far it has come; null without one.")
+    async def schedule(self, info: Info) -> Schedule | None:
+        found = await info.context.load(schedules.of_pipelines, self.row.id)
+        return None if found is None else Schedule.of(found)
+
     def _recently(self, info: Info, of: Callable[["Recent"], A]) -> A | Awaitable[A]:
         if self.recent is not None:
             return of(self.recent)
@@ -322,7 +336,7 @@ class Pipeline(Node):
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What lists show of a pipeline's executions."""
+    """What lists show of a pipeline's executions, past and next."""
 
     figures: listing.Figures
     last: listing.Latest | None

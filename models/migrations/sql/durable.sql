@@ -7,13 +7,17 @@ CREATE TABLE schedules (
     config JSONB NOT NULL,
     is_paused BOOLEAN NOT NULL DEFAULT false,
     next_fire_at TIMESTAMPTZ,
+    due_at TIMESTAMPTZ,
     last_fire_at TIMESTAMPTZ,
+    watches TEXT,
     event_cursor JSONB NOT NULL DEFAULT '{}',
+    webhook_secret JSONB NOT NULL DEFAULT '{}',
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70);
 
-CREATE INDEX idx_schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL AND NOT is_paused;
+CREATE INDEX idx_schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX idx_schedules_watches ON schedules (watches) WHERE watches IS NOT NULL;
 CREATE TRIGGER stamp_update BEFORE UPDATE ON schedules FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
 
 -- The primary key is what makes a moment fire once, however many schedulers there are.
@@ -29,6 +33,48 @@ CREATE TABLE schedule_fires (
 );
 
 CREATE INDEX idx_schedule_fires_execution ON schedule_fires (execution_id);
+
+-- What event schedules wait for, as it happens: written in the transaction that makes it so, decided by the scheduler.
+CREATE TABLE schedule_arrivals (
+    schedule_id UUID NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
+    cause TEXT NOT NULL,
+    happened_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    decided_at TIMESTAMPTZ,
+    PRIMARY KEY (schedule_id, cause)
+);
+
+CREATE INDEX idx_schedule_arrivals_open ON schedule_arrivals (schedule_id, happened_at) WHERE decided_at IS NULL;
+
+CREATE FUNCTION wedsync.tell_completion() RETURNS trigger
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    INSERT INTO public.schedule_arrivals (schedule_id, cause)
+    SELECT id, 'execution:' || NEW.id FROM public.schedules WHERE watches = 'pipeline:' || NEW.pipeline_id
+    ON CONFLICT DO NOTHING;
+    IF EXISTS (SELECT FROM public.schedules WHERE watches IS NOT NULL AND starts_with(watches, 'dataset:')) THEN
+        INSERT INTO public.schedule_arrivals (schedule_id, cause)
+        SELECT DISTINCT schedule.id, 'execution:' || NEW.id
+        FROM public.pipeline_versions AS version
+        CROSS JOIN LATERAL json_array_elements(version.plan -> 'steps') AS step
+        JOIN public.schedules AS schedule
+            ON schedule.watches = 'dataset:' || (step #>> '{load,destination}') || '/' || (step #>> '{load,table}')
+        WHERE version.pipeline_id = NEW.pipeline_id AND version.version = NEW.version
+            AND schedule.pipeline_id <> NEW.pipeline_id AND coalesce((step ->> 'enabled')::boolean, true)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER tell_completion AFTER UPDATE OF status ON pipeline_executions
+    FOR EACH ROW WHEN (NEW.status = 'completed' AND OLD.status <> 'completed' AND NOT NEW.dry_run)
+    EXECUTE FUNCTION wedsync.tell_completion();
+
+-- Which of a pipeline's executions have not ended: a few among all that it ever had.
+CREATE INDEX idx_pipeline_executions_unfinished ON pipeline_executions (pipeline_id) WHERE status = 'running';
+-- Executions that wait for the one before them to end.
+CREATE INDEX idx_work_items_held ON work_items (created_at) WHERE state = 'queued' AND run_after = 'infinity';
 
 CREATE TABLE backfills (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -98,7 +144,7 @@ ALTER TABLE execution_events ADD CONSTRAINT kind_is_known
     ));
 
 CALL wedsync.protect('schedules');
-CALL wedsync.open_to_people('schedules', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.open_to_people('schedules', '{INSERT,UPDATE,DELETE}', '{webhook_secret}');
 CALL wedsync.let_engineers_manage('schedules', 'schedules');
 CALL wedsync.let_analysts_read('schedules', 'schedules');
 CALL wedsync.let_runtime('schedules', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
@@ -108,6 +154,11 @@ CALL wedsync.open_to_people('schedule_fires', '{INSERT}');
 CALL wedsync.let_engineers_manage('schedule_fires', 'fires');
 CALL wedsync.let_analysts_read('schedule_fires', 'fires');
 CALL wedsync.let_runtime('schedule_fires', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
+
+CALL wedsync.protect('schedule_arrivals');
+CALL wedsync.open_to_people('schedule_arrivals', '{INSERT,DELETE}');
+CALL wedsync.let_engineers_manage('schedule_arrivals', 'arrivals');
+CALL wedsync.let_runtime('schedule_arrivals', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
 CALL wedsync.protect('backfills');
 CALL wedsync.open_to_people('backfills', '{INSERT,UPDATE,DELETE}');
