@@ -41,7 +41,10 @@ class SupervisorHandle(Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
-        """Supervise one execution to its end; raises `SupervisorLost` when it died, anything when it is broken."""
+        """Supervise one execution to its end.
+
+        Raises `SupervisorLost` when it died, `Unavailable` when the database went away, anything when it is broken.
+        """
 
     def end(self) -> None:
         """End its process."""
@@ -81,6 +84,7 @@ class Dispatcher:
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
+        self._dropped: list[Claim] = []
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._pruning: asyncio.Task[None] | None = None
 
@@ -143,6 +147,9 @@ class Dispatcher:
         await leases.hold(session, self.name, self.name, lease)
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
+        for claim in self._dropped:
+            await queue.release(session, claim)
+        self._dropped.clear()
         await queue.release_lapsed(session)
         waiting, waited = await queue.waiting(session, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
@@ -174,6 +181,9 @@ class Dispatcher:
             broken = True
             log.warning("the supervisor of execution %s died: %s", claim.subject, error)
             await self._release([claim])
+        except Unavailable as error:
+            log.warning("the supervisor of execution %s lost the database: %s", claim.subject, error)
+            await self._release([claim])
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
@@ -193,7 +203,8 @@ class Dispatcher:
                 if leaving:
                     await leases.drop(session, self.name, self.name)
         except Unavailable as error:
-            log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
+            self._dropped.extend(claims)
+            log.warning("%d items of %s are given back later, or their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
         """Have other work done; what its worker died of is tried again at once, but not for ever."""
