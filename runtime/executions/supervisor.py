@@ -6,12 +6,10 @@ A plain class: `runtime.cluster` makes it an actor at the edge; tests step it wi
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
-from models.errors import Exhausted, Unavailable
 from models.events import EventKind
 from models.executions import ExecutionState, Keeping, StepState
 from models.fields import JsonObject
@@ -24,6 +22,7 @@ from runtime.executions.decide import Decision, activity, after_failure, decide,
 from runtime.executions.endings import ending_of, error_details, without_effects
 from runtime.executions.entries import ENDINGS, entries_of, failure_of, opening_entries, summary_of, timed_out
 from runtime.executions.executor import Executor, TaskResult
+from runtime.executions.heart import BEAT_SECONDS, Heart
 from runtime.executions.journal import Ending, Entry, Journal, StepRow
 from runtime.executions.keeper import LAST_SECONDS, Keeper
 from runtime.executions.program import Progress, RunContext, TaskProgram, TaskRequest
@@ -43,8 +42,6 @@ from runtime.executions.state import (
 from runtime.pipelines.plan import Plan
 
 TICK_SECONDS = 1.0
-BEAT_SECONDS = 1.0
-BEAT_PATIENCE_SECONDS = 5.0
 
 Clock = Callable[[], datetime]
 
@@ -92,7 +89,7 @@ class Supervisor:
         self.states = assignment.recovery.states(assignment.plan)
         self._news = asyncio.Event()
         self._cancelling = False
-        self._beats_at = 0.0
+        self._heart = Heart(journal)
         self._chance = random.Random(assignment.context.execution_id.int)
 
     def cancel(self) -> None:
@@ -102,7 +99,7 @@ class Supervisor:
 
     def look(self) -> None:
         """Have the loop ask at once whether the execution is to stop."""
-        self._beats_at = 0.0
+        self._heart.hurry()
         self._news.set()
 
     async def supervise(self) -> Ending:
@@ -112,7 +109,7 @@ class Supervisor:
         writer = asyncio.create_task(self.journal.write(self.keeper))
         try:
             while True:
-                await self._beat()
+                self._cancelling |= await self._heart.beat()
                 due = decide(assignment.plan, self.states, self.clock(), cancelling=self._cancelling)
                 ending = next(filter(None, [self._perform(decision) for decision in due]), None)
                 if ending is not None:
@@ -134,20 +131,6 @@ class Supervisor:
                 self.crew.restore(name, done.places)
         self.journal.keep(recovery.inherited, self.keeper.keeping)
         self.journal.record(*opening_entries(assignment.plan, assignment.programs, recovery, self.clock()))
-        self._beats_at = asyncio.get_running_loop().time() + BEAT_SECONDS
-
-    async def _beat(self) -> None:
-        """Renew the lease when that is due, from the loop that does the work: when it hangs, the lease lapses.
-
-        Hears of a cancel; raises `Fenced`. While the database is away nobody else can take over.
-        """
-        now = asyncio.get_running_loop().time()
-        if now < self._beats_at:
-            return
-        self._beats_at = now + BEAT_SECONDS
-        with suppress(Unavailable, Exhausted, TimeoutError):
-            async with asyncio.timeout(BEAT_PATIENCE_SECONDS):
-                self._cancelling |= await self.journal.beat()
 
     def _perform(self, decision: Decision) -> "tuple[ExecutionState, Failure | None, int] | None":
         match decision:
@@ -267,7 +250,7 @@ class Supervisor:
         until = asyncio.get_running_loop().time() + LAST_SECONDS[state]
         while not forgetting and keeper.is_behind and (left := until - asyncio.get_running_loop().time()) > 0:
             self.journal.keep(await keeper.kept(min(left, BEAT_SECONDS)), keeper.keeping)
-            await self._beat()
+            await self._heart.beat()
         error = None if failure is None else error_details(failure, attempts)
         times = (self.assignment.accepted_at, self.clock())
         ending = ending_of(self.assignment.plan, self.states, state, times, error)
