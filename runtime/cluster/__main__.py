@@ -7,11 +7,12 @@ import signal
 import sys
 from typing import Any
 
+import psutil
 import ray
 
-from models.errors import DomainError
+from models.errors import DomainError, Unavailable
 from runtime.cluster.actors import DispatcherActor
-from runtime.cluster.connect import connect, disconnect, worker_slots
+from runtime.cluster.connect import connect, disconnect, own_servers, worker_slots
 from runtime.cluster.scheduler import SchedulerActor
 from runtime.cluster.tasks import warm_up
 from runtime.cluster.worker import process_settings
@@ -19,6 +20,7 @@ from runtime.cluster.worker import process_settings
 log = logging.getLogger("wedsync.runtime")
 STOP_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 async def serve() -> None:
@@ -33,7 +35,13 @@ async def serve() -> None:
     for _ in range(worker_slots(settings)):
         warm_up.remote(0.5)
     log.info("the runtime is up")
-    await stopping.wait()
+    servers = own_servers()
+    while not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                await stopping.wait()
+        for server in servers:
+            _require(server)
     for task in keeping:
         task.cancel()
     stops = [_stopped(actor) for actor in actors.values()]
@@ -54,6 +62,14 @@ async def _stopped(actor: Any) -> None:
     with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
         async with asyncio.timeout(STOP_SECONDS):
             await actor.stop.remote()
+
+
+def _require(server: psutil.Process) -> None:
+    """Raise `Unavailable` when a server of the local Ray has ended: whoever started us begins all of it again."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+            return
+    raise Unavailable("the local Ray has lost one of its servers", hint="begin the runtime again", code="ray_lost")
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

@@ -96,7 +96,7 @@ class Stack:
         self._run(self._api or early_api())
         await asyncio.gather(self._start_postgres(), self._start_valkey())
         await migrate(addresses.owner_url)
-        await self._forget_dispatchers()
+        await _forget_dispatchers(self.postgres)
         await self._answers("/readyz", START_SECONDS)
         self._run(Child(RUNTIME, "runtime.cluster"))
         running = Running(
@@ -178,11 +178,7 @@ class Stack:
                 await _patiently(self._start_valkey)
             if RUNTIME in self.parts.mend():
                 with suppress(OSError, asyncpg.PostgresError):
-                    await self._forget_dispatchers()
-
-    async def _forget_dispatchers(self) -> None:
-        if self.postgres is not None:
-            await self.postgres.execute(METADATA, _FORGET_DISPATCHERS)
+                    await _forget_dispatchers(self.postgres)
 
     def stop(self) -> None:
         """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""
@@ -202,6 +198,11 @@ class Stack:
         self.home.release()
         if failures:
             raise Unavailable(f"a part did not stop: {failures[0]}", hint=f"see the logs in {self.home.logs}")
+
+
+async def _forget_dispatchers(postgres: EmbeddedPostgres | None) -> None:
+    if postgres is not None:
+        await postgres.execute(METADATA, _FORGET_DISPATCHERS)
 
 
 async def _patiently(start: Callable[[], Awaitable[None]]) -> None:
