@@ -22,9 +22,10 @@ Step = Annotated[str, typer.Option("--from", metavar="STEP", help="The step to r
 def retry(
     id: Reference, preview: Preview = False, watch: Watch = False, key: Key = None, as_json: AsJson = False
 ) -> None:
-    """Run what a failed or cancelled execution did not finish, in its version, with its parameters.
+    """Run what a failed execution did not finish.
 
-    What it finished is restored, and what it loaded is not loaded again.
+    A cancelled one's too; in its version, with its parameters. What it finished is restored, and what it
+    loaded is not loaded again.
     """
     if preview:
         _show(asyncio.run(_preview(id, None)), as_json=as_json)
@@ -40,9 +41,10 @@ def rerun(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the steps of an ended execution again from one on; the steps before it are restored.
+    """Run the steps of an execution again from one on.
 
-    A step whose output is no longer kept runs again too: see --preview.
+    The execution must have ended; the steps before it are restored. A step whose output is no longer
+    kept runs again too: see --preview.
     """
     if preview:
         _show(asyncio.run(_preview(id, step)), as_json=as_json)

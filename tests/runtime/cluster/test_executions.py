@@ -16,7 +16,7 @@ from runtime.embedded.stack import Stack
 from tests.kit.desk import ERROR, EXECUTE, Desk, desk_of
 from tests.kit.eventually import eventually
 from tests.kit.gated_api import ROWS, GatedApi, gated_api
-from tests.kit.nodes import supervisors
+from tests.kit.nodes import at_rest, supervisors
 
 CANCEL_SECONDS = 2.0
 LIMIT_SECONDS = 60.0
@@ -173,7 +173,7 @@ async def test_a_paused_pipeline_starts_nothing_until_it_is_resumed(
 async def test_an_execution_whose_supervisor_is_killed_is_taken_over_and_finishes_once(
     desk: Desk, gate: GatedApi, chain: JsonObject, late: Late
 ) -> None:
-    elsewhere = supervisors(late.gate.visitors[0], busy=True)
+    elsewhere = await at_rest(late.gate.visitors[0], 1)
     execution = await desk.execute(await desk.pipeline(chain))
     await gate.visited()
     (ours,) = supervisors(gate.visitors[0], busy=True) - elsewhere

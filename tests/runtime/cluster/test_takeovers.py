@@ -12,7 +12,7 @@ from runtime.executions.checkpoints import FOLDER
 from tests.kit.desk import Desk
 from tests.kit.eventually import eventually
 from tests.kit.gated_api import ROWS, GatedApi, gated_api
-from tests.kit.nodes import supervisors
+from tests.kit.nodes import at_rest, supervisors
 
 FEW, TIMES = 7, 60_000
 MANY = FEW * TIMES
@@ -58,8 +58,13 @@ async def told(desk: Desk, execution: UUID, kind: str) -> list[str]:
 
 
 async def test_what_is_done_is_not_done_again_when_the_supervisor_is_killed(desk: Desk, gate: GatedApi) -> None:
-    execution = await desk.execute(await desk.pipeline(await half_done(desk, gate)))
-    worker = await gate.visited()
+    saved = await desk.pipeline(await half_done(desk, gate))
+    gate.open()
+    await desk.finished(await desk.execute(saved))
+    gate.close()
+    elsewhere = await at_rest(gate.visitors[0], 1)
+    execution = await desk.execute(saved)
+    worker = await gate.visited(2)
 
     async def is_told() -> bool:
         return set(await told(desk, execution, "step_completed")) >= DONE
@@ -67,9 +72,9 @@ async def test_what_is_done_is_not_done_again_when_the_supervisor_is_killed(desk
     await eventually(is_told, within=30.0, because="the first steps are done")
     kept = "SELECT task_name, blocks FROM checkpoints WHERE execution_id = $1"
     assert {row["task_name"] for row in await found(desk, kept, execution)} == DONE
-    (ours,) = supervisors(worker, busy=True)
+    (ours,) = supervisors(worker, busy=True) - elsewhere
     ours.kill()
-    await gate.visited(2)
+    await gate.visited(3)
     gate.open()
     done = await desk.finished(execution)
     assert (done.state, done.records_inserted) == (ExecutionState.COMPLETED, MANY + ROWS)
@@ -77,6 +82,6 @@ async def test_what_is_done_is_not_done_again_when_the_supervisor_is_killed(desk
     assert len(await told(desk, execution, "execution_taken_over")) == 1
     started = await told(desk, execution, "step_started")
     assert sorted(started) == ["gated", "gated", "load", "many", "read"]
-    assert len(desk.rows("out", "t")) == MANY + ROWS
+    assert len(desk.rows("out", "t")) == 2 * (MANY + ROWS)
     assert await found(desk, kept, execution) == []
     assert not (desk.stack.settings.artifacts / FOLDER / str(execution)).exists()
