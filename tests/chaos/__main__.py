@@ -5,18 +5,15 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from tests.chaos import cluster, destination, killing, servers, stopping
-from tests.chaos.figures import Figure
-from tests.chaos.killing import Size
-from tests.chaos.world import World, world
+from tests.chaos.killing import Scenario, Size
+from tests.chaos.world import world
 
 LEASE_SECONDS: Final = 15.0
-
-Scenario = Callable[[World, Size], Awaitable[list[Figure]]]
 
 SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
     "workers": (killing.workers, Size(10, 4, (0.5, 2.0), 10), Size(200, 6, (0.5, 2.0), 400)),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 import psutil
 
@@ -17,8 +17,8 @@ from tests.chaos.load import Load, pause
 from tests.chaos.world import World, now
 from tests.kit.gated_api import process_at
 
-PUBLISHING: Final = (b"'published'", b"COMMIT")
-"""What a load sends last: its ledger's row, and the end of the transaction that holds its rows."""
+PUBLISHING: Final = (b"wedsync:", b"COMMIT")
+"""What a load sends: the mark of its run with BEGIN, and the end of the transaction that holds rows and ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,9 @@ class Size:
     at_once: int
     pauses: tuple[float, float]
     kills: int
+
+
+Scenario: TypeAlias = Callable[[World, Size], Awaitable[list[Figure]]]
 
 
 @asynccontextmanager

@@ -17,6 +17,9 @@ from tests.kit.faults import LOOPBACK
 ROWS: Final = 20
 SLOW_SECONDS: Final = 0.3
 AWAY_SECONDS: Final = 0.2
+STILL_SECONDS: Final = 120.0
+RUN_SECONDS: Final = 15.0
+"""How long a load may take: so long in any case, and so much for each run. A machine may be busy with others."""
 ACCEPT_SECONDS: Final = 120.0
 PATIENCE: Final[JsonObject] = {"max_attempts": 60, "initial_seconds": 0.2, "multiplier": 1.5, "max_seconds": 2.0}
 
@@ -61,6 +64,16 @@ def ten_steps(name: str, source: str, destination: str, table: str) -> JsonObjec
         load("load_sides", destination, f"{table}_sides", "sides"),
     ]
     return {"pipeline_name": name, "pipeline_type": "etl", "steps": list(steps), "retry_policy": PATIENCE}
+
+
+_UNFINISHED: Final = """
+    SELECT run.id, run.state, run.generation, work.state AS work, work.attempts, work.lease_expires_at - now() AS left,
+        (SELECT array_agg(step_name || ' ' || state || ' ' || attempt) FROM step_executions
+         WHERE pipeline_execution_id = run.id AND state <> 'completed') AS steps
+    FROM pipeline_executions AS run LEFT JOIN work_items AS work ON work.subject = run.id
+    WHERE run.pipeline_id = (SELECT id FROM data_pipelines WHERE pipeline_name = $1)
+        AND run.state NOT IN ('completed', 'failed', 'cancelled')
+"""
 
 
 @dataclass
@@ -111,8 +124,16 @@ class Load:
             async with gate:
                 await ended(client, await self.submit(client, number))
 
-        async with self.world.client() as client:
-            await asyncio.gather(*(one(client, len(self.accepted) + number) for number in range(count)))
+        limit = STILL_SECONDS + count * RUN_SECONDS
+        try:
+            async with asyncio.timeout(limit), self.world.client() as client:
+                await asyncio.gather(*(one(client, len(self.accepted) + number) for number in range(count)))
+        except TimeoutError:
+            raise AssertionError(f"not all ended within {limit:g} s: {await self.unfinished()}") from None
+
+    async def unfinished(self) -> list[str]:
+        """The runs that have not ended, each with its state and its work item's."""
+        return [str(dict(row)) for row in await self.world.rows(_UNFINISHED, self.name)]
 
 
 async def ended(client: Client, run: UUID) -> None:

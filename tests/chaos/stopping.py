@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 import psutil
@@ -16,7 +16,17 @@ from tests.chaos.world import World, now
 from tests.kit.eventually import eventually
 from tests.kit.gated_api import process_at
 
-TAKE_OVER_SECONDS = 60.0
+TAKE_OVER_SECONDS = 120.0
+
+
+@asynccontextmanager
+async def within(because: str) -> AsyncIterator[None]:
+    """Wait no longer than a take-over may take; AssertionError says for what."""
+    try:
+        async with asyncio.timeout(TAKE_OVER_SECONDS):
+            yield
+    except TimeoutError:
+        raise AssertionError(f"not within {TAKE_OVER_SECONDS:g} s: {because}") from None
 
 
 def signalled(processes: Sequence[psutil.Process], how: signal.Signals) -> None:
@@ -32,16 +42,18 @@ async def zombies(world: World, size: Size) -> list[Figure]:
     taken, ends = list[float](), list[float]()
     async with world.client() as client:
         for number in range(size.kills):
-            caught = world.data.trap(*PUBLISHING[: 1 + number % 2], delivers=False)
+            caught = world.data.trap(*PUBLISHING, delivers=False)
             run = await load.submit(client, number)
-            link = await asyncio.wait_for(asyncio.shield(caught), TAKE_OVER_SECONDS)
+            async with within("the load publishes"):
+                link = await caught
             worker = psutil.Process(await asyncio.to_thread(process_at, link.port))
             stopped = [worker, *await asyncio.to_thread(lambda: world.supervisors(busy=True))]
             signalled(stopped, signal.SIGSTOP)
             began = now()
             try:
                 taken.append((await taken_over(world, load, began) - began).total_seconds())
-                await asyncio.wait_for(ended(client, run), TAKE_OVER_SECONDS)
+                async with within("the run ends"):
+                    await ended(client, run)
                 ends.append((now() - began).total_seconds())
             finally:
                 link.release()

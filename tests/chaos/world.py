@@ -181,6 +181,8 @@ async def _running(stack: Stack) -> AsyncIterator[None]:
     try:
         await stack.runtime_ready()
         yield
+        if mending.done():
+            mending.result()
     finally:
         mending.cancel()
         await asyncio.gather(mending, return_exceptions=True)
