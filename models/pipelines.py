@@ -189,6 +189,7 @@ class DataPipeline(ChangingEntity, table=True):
     max_active: int | None = Field(default=None)
     pool: str = Field(default="default", sa_type=Text, sa_column_kwargs=server("'default'"))
     priority: int = Field(default=0, sa_column_kwargs=server("0"))
+    deadline_minutes: int | None = None
     is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
     is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
     version: int = Field(default=0, sa_column_kwargs=server("0"))

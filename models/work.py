@@ -13,8 +13,9 @@ from models.fields import Choice, Document, Json, JsonObject, Moment, one_of, se
 
 
 class WorkState(StrEnum):
-    """Where an item of work stands."""
+    """Where an item of work stands; a held one waits for its turn, and no claim sees it."""
 
+    HELD = "held"
     QUEUED = "queued"
     CLAIMED = "claimed"
     DONE = "done"
@@ -60,6 +61,16 @@ class WorkItem(Entity, table=True):
             postgresql_where=text("state = 'claimed'"),
         ),
         Index("idx_work_items_subject", "subject"),
+        Index(
+            "idx_work_items_backfill",
+            "backfill_id",
+            "state",
+            "created_at",
+            postgresql_where=text("backfill_id IS NOT NULL AND state IN ('held', 'queued', 'claimed')"),
+        ),
+        Index(
+            "idx_work_items_held", "created_at", postgresql_where=text("state = 'queued' AND run_after = 'infinity'")
+        ),
         Index("idx_work_items_running", "pool", "pipeline_id", postgresql_where=text("state = 'claimed'")),
     )
 
@@ -71,6 +82,7 @@ class WorkItem(Entity, table=True):
         sa_column_kwargs=server("'{}'"),
     )
     pipeline_id: UUID | None = Field(default=None, sa_type=Uuid)
+    backfill_id: UUID | None = Field(default=None, sa_type=Uuid)
     pool: str = Field(default="default", sa_type=Text, sa_column_kwargs=server("'default'"))
     priority: int = Field(default=0, sa_column_kwargs=server("0"))
     state: WorkState = Field(

@@ -18,7 +18,7 @@ CHECK_SECONDS = 0.5
 
 
 def serve(api: Child, port: int | None, *, demo: bool, as_json: bool) -> None:
-    """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part ends by itself."""
+    """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part will not stay."""
     try:
         settings = Settings.load()
         if port is not None:
@@ -86,9 +86,9 @@ async def _unless(watching: "asyncio.Task[None]", work: Coroutine[object, object
 
 
 async def _watch(stack: Stack) -> None:
-    """Raise `Unavailable` as soon as a part has ended by itself."""
+    """Start again each part that has ended by itself; raises `Unavailable` when one will not stay."""
     while True:
-        stack.check()
+        await stack.mend()
         await asyncio.sleep(CHECK_SECONDS)
 
 

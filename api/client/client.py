@@ -8,8 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backfills import Backfills
 from api.client.backups import Backups
 from api.client.pools import Pools
+from api.client.retries import Retries
+from api.client.schedules import Schedules
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -86,9 +89,24 @@ class Client:
         return Backups(self._transport)
 
     @property
+    def retries(self) -> Retries:
+        """Ended executions, taken up again."""
+        return Retries(self._transport)
+
+    @property
     def pools(self) -> Pools:
         """The pools that limit how many executions run at once."""
         return Pools(self._transport)
+
+    @property
+    def backfills(self) -> Backfills:
+        """The backfills of pipelines."""
+        return Backfills(self._transport)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of pipelines."""
+        return Schedules(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""

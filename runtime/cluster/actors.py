@@ -1,7 +1,6 @@
 """Ray actors: thin shells that give a supervisor and a dispatcher a process, connections and a heartbeat."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any
@@ -10,7 +9,6 @@ from uuid import uuid4
 import psutil
 import ray
 from ray.exceptions import RayActorError
-from sqlalchemy import text
 
 from models.errors import DomainError, Invalid, RunError, Unavailable
 from runtime import collector
@@ -23,24 +21,19 @@ from runtime.cluster.tasks import run_work
 from runtime.cluster.worker import process_settings
 from runtime.database import Database
 from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_hopeless, take
+from runtime.executions.checkpoints import Shelf
 from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
-from runtime.executions.journal import Entry, Fenced, Holding, Journal
+from runtime.executions.journal import AWAY_SECONDS, Entry, Fenced, Holding, Journal, Pace
+from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
-from runtime.executions.supervisor import Assignment, Supervisor, utc_now
+from runtime.executions.supervisor import Supervisor, assigned, utc_now
 from runtime.queue.store import Claim
 
 log = logging.getLogger(__name__)
 RUNTIME = Principal.runtime()
-HEARTBEAT_SECONDS = 1.0
 SATURATED_PERCENT = 90.0
-
-_BEAT = text("""
-    UPDATE work_items SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
-    WHERE id = :work_id AND generation = :generation AND state = 'claimed'
-    RETURNING (SELECT cancel_requested_at IS NOT NULL FROM pipeline_executions WHERE id = :id) AS cancelling
-""")
 
 
 class ExecutionSupervisor:
@@ -52,7 +45,7 @@ class ExecutionSupervisor:
         self._bus = Bus(self._settings.redis_url)
         self._plans = Plans()
         self._executor = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
-        self._control = asyncio.Event()
+        self._current: Supervisor | None = None
         self._listener: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
@@ -69,76 +62,59 @@ class ExecutionSupervisor:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
         try:
             refuse_hopeless(claim)
-            async with self._database.statements(RUNTIME) as session:
-                taken = await take(session, claim, self._plans, self._settings.block_rows)
+            taken = await self._take(claim)
         except (Invalid, RunError) as error:
             await self._refuse(claim, error)
             return
         if taken is not None:
             await self._supervise(taken)
 
+    async def _take(self, claim: Claim) -> Taken | None:
+        """Take the execution in hand, once the database is there."""
+        while True:
+            try:
+                async with self._database.statements(RUNTIME) as session:
+                    return await take(session, claim, self._plans, self._settings.block_rows)
+            except Unavailable as error:
+                log.warning("execution %s waits to be taken: %s", claim.subject, error)
+                await asyncio.sleep(AWAY_SECONDS)
+
     async def _refuse(self, claim: Claim, error: DomainError) -> None:
         """End an execution that cannot begin, with the reason, instead of leaving it to the next supervisor."""
         async with self._database.statements(RUNTIME) as session:
             holding = await hold_to_refuse(session, claim)
         if holding is not None:
-            journal = Journal(self._database, self._bus, holding, self._log_of(holding))
+            journal = self._journal(holding)
             ending = refusal(error, utc_now())
             await journal.finish(ending, Entry(ENDINGS[ending.state], ending.at, summary_of(ending)))
 
-    def _log_of(self, holding: Holding) -> LogFile:
-        return LogFile(self._settings.artifacts, holding.execution_id)
+    def _journal(self, holding: Holding) -> Journal:
+        log = LogFile(self._settings.artifacts, holding.execution_id)
+        pace = Pace(lease_seconds=self._settings.lease_seconds)
+        return Journal(self._database, self._bus, holding, log, pace)
 
     async def _supervise(self, taken: Taken) -> None:
-        journal = Journal(self._database, self._bus, taken.holding, self._log_of(taken.holding))
-        supervisor = Supervisor(_assignment(taken), self._executor, journal)
+        shelf = Shelf(self._settings.artifacts, taken.holding.execution_id)
+        assignment = await asyncio.to_thread(assigned, taken, shelf)
+        keeps = Keeps.of(taken.plan, dry_run=taken.context.dry_run)
+        keeper = Keeper(self._executor.save, shelf, keeps, taken.holding.generation)
+        supervisor = Supervisor(assignment, self._executor, self._journal(taken.holding), keeper)
         if taken.cancelling:
             supervisor.cancel()
-        heart = asyncio.create_task(self._beat(supervisor, taken.holding))
-        work = asyncio.create_task(supervisor.supervise())
+        self._current = supervisor
         try:
-            await asyncio.wait([heart, work], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-            await work
-        except (Fenced, asyncio.CancelledError):
+            await supervisor.supervise()
+        except Fenced:
             log.warning("execution %s was taken over", taken.holding.execution_id)
         finally:
-            heart.cancel()
+            self._current = None
             await supervisor.crew.cleared()
-
-    async def _beat(self, supervisor: Supervisor, holding: Holding) -> None:
-        """Renew the lease and hear of cancels; ends when the execution is no longer ours."""
-        parameters = {
-            "work_id": holding.work_id,
-            "generation": holding.generation,
-            "id": holding.execution_id,
-            "lease_seconds": self._settings.lease_seconds,
-        }
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    await self._control.wait()
-            self._control.clear()
-            try:
-                async with self._database.statements(RUNTIME) as session:
-                    row = (await session.execute(_BEAT, parameters)).first()
-            except Unavailable:
-                continue
-            if row is None:
-                return
-            if row.cancelling:
-                supervisor.cancel()
 
     async def _listen(self) -> None:
         """One subscription for the life of the process: whatever is told, the next beat comes at once."""
         async for topic in self._bus.wakeups(ALL_CONTROL, every=60.0):
-            if topic is not None:
-                self._control.set()
-
-
-def _assignment(taken: Taken) -> Assignment:
-    return Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
+            if topic is not None and self._current is not None:
+                self._current.look()
 
 
 SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1)(ExecutionSupervisor)

@@ -13,9 +13,10 @@ from models.errors import Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
+from runtime.cluster.upkeep import Upkeep
 from runtime.database import Database, Session
 from runtime.executions.logs import prune_logs
-from runtime.executions.retention import keep_partitions
+from runtime.executions.retention import keep_partitions, prune_checkpoints
 from runtime.queue import leases
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
@@ -40,7 +41,10 @@ class SupervisorHandle(Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
-        """Supervise one execution to its end; raises `SupervisorLost` when it died, anything when it is broken."""
+        """Supervise one execution to its end.
+
+        Raises `SupervisorLost` when it died, `Unavailable` when the database went away, anything when it is broken.
+        """
 
     def end(self) -> None:
         """End its process."""
@@ -74,11 +78,13 @@ class Dispatcher:
         self._clock = clock
         self._next_housekeeping = clock()
         self._next_retention = clock()
+        self._upkeep = Upkeep(settings, clock())
         self._next_pruning = clock()
         self._news = asyncio.Event()
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
+        self._dropped: list[Claim] = []
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._pruning: asyncio.Task[None] | None = None
 
@@ -124,7 +130,9 @@ class Dispatcher:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
+            topics = await self._upkeep.keep(session, self._clock())
             claims = await self._claim(session)
+        await self._bus.publish(*topics)
         for claim in claims:
             if claim.kind is WorkKind.EXECUTION:
                 self._start(self._supervise(self._pool.take(), claim), claim)
@@ -139,6 +147,9 @@ class Dispatcher:
         await leases.hold(session, self.name, self.name, lease)
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
+        for claim in self._dropped:
+            await queue.release(session, claim)
+        self._dropped.clear()
         await queue.release_lapsed(session)
         waiting, waited = await queue.waiting(session, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
@@ -147,7 +158,7 @@ class Dispatcher:
             self._next_pruning = self._clock() + (TICK_SECONDS if pruned == PRUNED_WORK else RETENTION_SECONDS)
         if self._clock() >= self._next_retention:
             await keep_partitions(session, self._settings.event_retention_days)
-            self._pruning = asyncio.create_task(_prune_logs(self._settings))
+            self._pruning = asyncio.create_task(_prune_artifacts(self._settings, self._database))
             self._next_retention = self._clock() + RETENTION_SECONDS
 
     async def _claim(self, session: Session) -> list[Claim]:
@@ -170,6 +181,9 @@ class Dispatcher:
             broken = True
             log.warning("the supervisor of execution %s died: %s", claim.subject, error)
             await self._release([claim])
+        except Unavailable as error:
+            log.warning("the supervisor of execution %s lost the database: %s", claim.subject, error)
+            await self._release([claim])
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
@@ -189,7 +203,8 @@ class Dispatcher:
                 if leaving:
                     await leases.drop(session, self.name, self.name)
         except Unavailable as error:
-            log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
+            self._dropped.extend(claims)
+            log.warning("%d items of %s are given back later, or their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
         """Have other work done; what its worker died of is tried again at once, but not for ever."""
@@ -216,8 +231,12 @@ class Dispatcher:
             self._news.set()
 
 
-async def _prune_logs(settings: Settings) -> None:
-    """Remove logs whose retention is over, some at a time."""
+async def _prune_artifacts(settings: Settings, database: Database) -> None:
+    """Remove logs and checkpoints whose retention is over, some at a time."""
+    try:
+        await prune_checkpoints(database, settings.artifacts, settings.checkpoint_retention_days)
+    except (OSError, Unavailable) as error:
+        log.warning("old checkpoints stay: %s", error)
     pruned, days = PRUNED_LOGS, settings.log_retention_days
     while pruned == PRUNED_LOGS:
         try:

@@ -23,14 +23,28 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from models.errors import Cancelled, Terminal
+from models.errors import Cancelled, Retryable, Terminal
 from models.pipelines import Resources
-from runtime.cluster.tasks import BlockRef, Given, Listener, TooLarge, finish_step, run_step, stream_step
-from runtime.executions.executor import OnProgress, Ran, Refs, WorkerLost
+from runtime.cluster.tasks import (
+    BlockRef,
+    Given,
+    KeptRef,
+    Listener,
+    TooLarge,
+    finish_step,
+    run_step,
+    save_blocks,
+    save_output,
+    stream_step,
+)
+from runtime.executions.checkpoints import LOST_INPUT, Place
+from runtime.executions.executor import OnProgress, Ran, Refs, TaskResult, WorkerLost
 from runtime.executions.program import Outcome, Progress, TaskProgram, TaskRequest
+from runtime.executions.steps import INLINE_BYTES
 
 MEGABYTE = 1024 * 1024
-LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError, OwnerDiedError)
+LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+LOST_INPUTS = (ObjectLostError, OwnerDiedError)
 
 
 class RayExecutor:
@@ -53,16 +67,24 @@ class RayExecutor:
         """Raises the task's own typed error, `WorkerLost` when its process died, `Cancelled` when it was killed."""
         name = f"{request.program.task}:{request.phase.value}"
         _require_room(request.program.resources)
-        small = {key: cast(BlockRef, refs[0]) for key, refs in inputs.items() if len(refs) == 1}
-        given = Given(
-            tuple(small), {key: cast("list[BlockRef]", refs) for key, refs in inputs.items() if key not in small}
-        )
+        ones = {key: refs[0] for key, refs in inputs.items() if len(refs) == 1}
+        small = {key: cast(BlockRef, ref) for key, ref in ones.items() if not isinstance(ref, Place)}
+        large = {key: cast("list[KeptRef]", refs) for key, refs in inputs.items() if key not in small}
+        given = Given(tuple(small), large)
         try:
             if not request.delivers:
                 return await self._finish(name, request, given, small, on_progress)
             return await self._delivered(name, request, given, small)
         except RayError as error:
             _raise(error)
+
+    async def save(self, output: TaskResult, file: str) -> Place:
+        """Write the output of a task to a file of the artifact store: a large one by a worker, a small one here."""
+        refs = cast("list[BlockRef]", list(output.blocks))
+        if output.output_bytes <= INLINE_BYTES:
+            return await asyncio.to_thread(save_blocks, refs, file)
+        saved: Place = await save_output.remote(refs, file, refs[0])
+        return saved
 
     async def _delivered(self, name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran:
         program = request.program
@@ -152,6 +174,8 @@ def _raise(error: RayError) -> NoReturn:
         raise cause if isinstance(cause, Exception) else error
     if isinstance(error, TaskCancelledError):
         raise Cancelled("the task was cancelled") from error
+    if isinstance(error, LOST_INPUTS):
+        raise Retryable("an input was lost with the process or node that held it", code=LOST_INPUT) from error
     if isinstance(error, LOSSES):
         raise WorkerLost(str(error).splitlines()[0] if str(error) else "the worker died") from error
     raise error

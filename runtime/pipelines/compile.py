@@ -46,6 +46,7 @@ def compile_definition(definition: PipelineDefinition, catalog: Catalog) -> Plan
         parameters=definition.parameters,
         retry_policy=definition.retry_policy,
         notes=(*compiling.notes, *notes_on(definition, steps, tasks)),
+        checkpoints=definition.checkpoints,
     )
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
 from models.parsing import parse
 from models.pipelines import (
@@ -128,8 +129,12 @@ class PipelineDefinition(StrictModel):
     schedule_config: ScheduleConfig | None = None
     retry_policy: RetryPolicy | None = None
     concurrency: Concurrency | None = None
+    deadline_minutes: int | None = Field(
+        default=None, ge=1, description="From when it may start, after which an execution is told to be late"
+    )
     quality_checks: list[QualityCheckRef] = Field(default_factory=list)
     alert_config: AlertConfig | None = None
+    checkpoints: Keeping = Field(default=Keeping.UNTIL_SUCCESS, description="How long outputs of steps are kept")
     tags: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

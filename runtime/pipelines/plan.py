@@ -7,6 +7,7 @@ from pydantic import Field
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
 from models.pipelines import Resources, RetryPolicy, StepType
 
@@ -135,6 +136,7 @@ class Plan(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     retry_policy: RetryPolicy | None = None
     notes: tuple[str, ...] = ()
+    checkpoints: Keeping = Keeping.UNTIL_SUCCESS
 
     @property
     def fingerprint(self) -> str:

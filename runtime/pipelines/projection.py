@@ -53,6 +53,7 @@ def project(definition: PipelineDefinition, row: DataPipeline) -> None:
     row.quality_checks = [_dumped(check) for check in definition.quality_checks]
     row.alert_config = _dumped(definition.alert_config)
     row.tags = list(definition.tags)
+    row.deadline_minutes = definition.deadline_minutes
 
 
 def step_columns(definition: PipelineDefinition, plan: Plan) -> Iterator[StepColumns]:

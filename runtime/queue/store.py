@@ -136,7 +136,7 @@ async def release(session: Session, claimed: Claim) -> bool:
 
 _WITHDRAW = text("""
     UPDATE work_items SET state = 'cancelled', finished_at = now()
-    WHERE subject = :subject AND state = 'queued'
+    WHERE subject = :subject AND state IN ('held', 'queued')
     RETURNING id
 """)
 

@@ -21,12 +21,14 @@ from runtime.connectors.discoveries import catalog
 from runtime.connectors.store import DestinationDraft, SourceDraft
 from runtime.database import Database
 from runtime.executions.assignments import Plans, Taken, take
-from runtime.executions.journal import Ending, Journal
+from runtime.executions.checkpoints import Shelf
+from runtime.executions.journal import DEFAULT_PACE, Ending, Journal, Pace
+from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.local import LocalExecutor
 from runtime.executions.logs import LogFile
 from runtime.executions.steps import Worker
 from runtime.executions.submission import Submission, submit
-from runtime.executions.supervisor import Assignment, Supervisor
+from runtime.executions.supervisor import Supervisor, assigned
 from runtime.pipelines.compile import compile_definition
 from runtime.pipelines.definition import parse_definition
 from runtime.pipelines.plan import Plan
@@ -104,12 +106,22 @@ class Bench:
         assert taken is not None
         return taken
 
-    def supervisor(self, taken: Taken) -> Supervisor:
+    def executor(self) -> LocalExecutor:
+        """What runs tasks here."""
+        return LocalExecutor(self.worker, self.artifacts)
+
+    @property
+    def artifacts(self) -> Path:
+        """The artifact store."""
+        return self.folder / "artifacts"
+
+    def supervisor(self, taken: Taken, executor: LocalExecutor | None = None, pace: Pace = DEFAULT_PACE) -> Supervisor:
         """A supervisor for it."""
-        log = LogFile(self.folder / "artifacts", taken.holding.execution_id)
-        journal = Journal(self.database, self.bus, taken.holding, log)
-        assignment = Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
-        return Supervisor(assignment, LocalExecutor(self.worker), journal)
+        holding, executor = taken.holding, executor or self.executor()
+        log, shelf = LogFile(self.artifacts, holding.execution_id), Shelf(self.artifacts, holding.execution_id)
+        journal = Journal(self.database, self.bus, holding, log, pace)
+        keeper = Keeper(executor.save, shelf, Keeps.of(taken.plan, dry_run=taken.context.dry_run), holding.generation)
+        return Supervisor(assigned(taken, shelf), executor, journal, keeper)
 
     async def run(self, definition: JsonObject, *, dry_run: bool = False) -> tuple[UUID, Ending]:
         """Save, submit and supervise a definition to its end."""

@@ -39,6 +39,7 @@ MATRIX = {
     "leases":              ("SIUD", "SIUD",  "S---", "SIUD"),
     "schedules":           ("SIUD", "SIUD",  "S---", "SIUD"),
     "schedule_fires":      ("SI--", "SI--",  "S---", "SIUD"),
+    "schedule_arrivals":   ("SI-D", "SI-D",  "----", "SIUD"),
     "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
     "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),
     "concurrency_pools":   ("SIUD", "SIUD",  "S---", "S---"),

@@ -1,0 +1,12 @@
+"""The processes of a Ray node, for those who kill them."""
+
+import psutil
+
+
+def supervisors(worker: int, *, busy: bool) -> set[psutil.Process]:
+    """The supervisors that supervise now, or that wait for work, on the Ray node that a worker belongs to."""
+    raylet = psutil.Process(worker).parent()
+    assert raylet is not None
+    found = {one: " ".join(one.cmdline()) for one in raylet.children()}
+    named = {one: words for one, words in found.items() if "ExecutionSupervisor" in words}
+    return {one for one, words in named.items() if ("ExecutionSupervisor.run" in words) is busy}
