@@ -39,8 +39,10 @@ class ConcurrencyPool:
 class WaitingFor:
     """`runtime.queue.pools.Wait`."""
 
-    reason: WaitReason = strawberry.field(description="A slot of its pipeline or its pool, or a free supervisor.")
-    name: str | None = strawberry.field(description="The pipeline or the pool that is full.")
+    reason: WaitReason = strawberry.field(
+        description="An earlier run of its schedule or backfill, a slot, or a free supervisor."
+    )
+    name: str | None = strawberry.field(description="The pipeline or the pool that holds it back.")
     limit: int | None = strawberry.field(description="How many may run there at once.")
     running: int | None = strawberry.field(description="How many run there.")
 

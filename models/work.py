@@ -39,7 +39,7 @@ class WorkItem(Entity, table=True):
             "idx_work_items_claimable",
             text("priority DESC"),
             "created_at",
-            postgresql_where=text("state = 'queued' AND kind = 'execution'"),
+            postgresql_where=text("state = 'queued' AND kind = 'execution' AND run_after < 'infinity'"),
         ),
         Index(
             "idx_work_items_lanes",
@@ -47,7 +47,7 @@ class WorkItem(Entity, table=True):
             "pipeline_id",
             text("(- priority)"),
             "created_at",
-            postgresql_where=text("state = 'queued' AND kind = 'execution'"),
+            postgresql_where=text("state = 'queued' AND kind = 'execution' AND run_after < 'infinity'"),
         ),
         Index(
             "idx_work_items_others",

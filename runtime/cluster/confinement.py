@@ -31,11 +31,8 @@ _MEGABYTE: Final = 1024 * 1024
 _PAGE: Final = 4096
 
 
-class Outgrown(Terminal):
-    """Raised in the threads of a task that has crossed its limit of memory."""
-
-    def __init__(self) -> None:
-        super().__init__("the task needs more memory than it may have", code="memory_limit")
+class Outgrown(Exception):
+    """Raised in the threads of a task that has crossed its limit of memory; what leaves the task is typed."""
 
 
 def own_memory_mb() -> float:

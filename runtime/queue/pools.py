@@ -28,6 +28,7 @@ class PoolUse:
 class WaitReason(StrEnum):
     """What a queued execution waits for."""
 
+    EARLIER_RUN = "earlier_run"
     PIPELINE_LIMIT = "pipeline_limit"
     POOL = "pool"
     SUPERVISOR = "supervisor"
@@ -100,13 +101,14 @@ async def remove_pool(session: AsyncSession, name: str) -> PoolUse:
 
 _WAITS: Final = text("""
     WITH taken AS MATERIALIZED (SELECT pool, pipeline_id, items FROM wedsync.taken_slots())
-    SELECT item.subject, item.pool, limited.slots, pipeline.max_active, pipeline.pipeline_name,
+    SELECT item.subject, item.pool, item.state = 'held' OR item.run_after > now() AS is_held,
+        limited.slots, pipeline.max_active, pipeline.pipeline_name,
         (SELECT coalesce(sum(items), 0) FROM taken WHERE taken.pool = item.pool) AS in_pool,
         (SELECT coalesce(sum(items), 0) FROM taken WHERE taken.pipeline_id = item.pipeline_id) AS in_pipeline
     FROM work_items AS item
     LEFT JOIN concurrency_pools AS limited ON limited.name = item.pool
     LEFT JOIN data_pipelines AS pipeline ON pipeline.id = item.pipeline_id
-    WHERE item.subject = ANY(:ids) AND item.kind = 'execution' AND item.state = 'queued'
+    WHERE item.subject = ANY(:ids) AND item.kind = 'execution' AND item.state IN ('held', 'queued')
 """)
 
 
@@ -115,7 +117,9 @@ async def waits(session: AsyncSession, executions: Sequence[UUID]) -> list[Wait 
     rows = (await session.execute(_WAITS, {"ids": list(executions)})).all()
     found: dict[UUID, Wait] = {}
     for row in rows:
-        if row.max_active is not None and row.in_pipeline >= row.max_active:
+        if row.is_held:
+            wait = Wait(WaitReason.EARLIER_RUN, row.pipeline_name)
+        elif row.max_active is not None and row.in_pipeline >= row.max_active:
             wait = Wait(WaitReason.PIPELINE_LIMIT, row.pipeline_name, row.max_active, int(row.in_pipeline))
         elif row.slots is not None and row.in_pool >= row.slots:
             wait = Wait(WaitReason.POOL, row.pool, row.slots, int(row.in_pool))

@@ -56,7 +56,9 @@ async def test_analysts_see_pools_and_do_not_change_them(api: Api) -> None:
     assert (await api.ask(SET, {"name": "warehouse", "slots": 9}, by=ANALYST))["code"] == "denied"
 
 
-async def test_a_queued_execution_says_what_it_waits_for(api: Api, database: Database) -> None:
+async def test_a_queued_execution_says_what_it_waits_for(
+    api: Api, database: Database, owner: asyncpg.Connection
+) -> None:
     await places(database)
     await pipeline(database, {**simple("limited"), "concurrency": {"max_active": 1}})
     await pipeline(database, {**simple("pooled"), "concurrency": {"pool": "warehouse"}})
@@ -69,6 +71,9 @@ async def test_a_queued_execution_says_what_it_waits_for(api: Api, database: Dat
     assert limited["waitingFor"] == {"reason": "PIPELINE_LIMIT", "name": "limited", "limit": 1, "running": 1}
     assert pooled["waitingFor"] == {"reason": "POOL", "name": "warehouse", "limit": 1, "running": 1}
     assert (await api.ask(WAITS, {"id": first["id"]}))["waitingFor"] is None
+    await owner.execute("UPDATE work_items SET run_after = 'infinity' WHERE state = 'queued'")
+    held = (await api.ask(WAITS, {"id": limited["id"]}))["waitingFor"]
+    assert (held["reason"], held["name"]) == ("EARLIER_RUN", "limited")
     assert await api.ask(POOLS) == [
         {"name": "default", "slots": None, "running": 1},
         {"name": "warehouse", "slots": 1, "running": 1},

@@ -13,12 +13,13 @@ DELETE FROM work_items WHERE kind = 'execution' AND pipeline_id IS NULL;
 ALTER TABLE work_items ADD CONSTRAINT belongs_to_a_pipeline CHECK (kind <> 'execution' OR pipeline_id IS NOT NULL);
 
 -- Executions are found by lane, which is their pool and pipeline. The lanes' order is written as an expression of its
--- own, so that no plan reads the other index in its place and passes by all that waits in other lanes.
+-- own, so that no plan reads the other index in its place and passes by all that waits in other lanes. What waits for
+-- an earlier run, until 'infinity', is in neither.
 DROP INDEX idx_work_items_claimable;
 CREATE INDEX idx_work_items_claimable ON work_items (priority DESC, created_at)
-    WHERE state = 'queued' AND kind = 'execution';
+    WHERE state = 'queued' AND kind = 'execution' AND run_after < 'infinity';
 CREATE INDEX idx_work_items_lanes ON work_items (pool, pipeline_id, (-priority), created_at)
-    WHERE state = 'queued' AND kind = 'execution';
+    WHERE state = 'queued' AND kind = 'execution' AND run_after < 'infinity';
 CREATE INDEX idx_work_items_others ON work_items (priority DESC, created_at)
     WHERE state = 'queued' AND kind <> 'execution';
 
@@ -49,14 +50,15 @@ BEGIN
     ), pools AS (
         (
             SELECT item.pool, 1 AS place FROM public.work_items AS item
-            WHERE item.state = 'queued' AND item.kind = 'execution'
+            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
             ORDER BY item.pool LIMIT 1
         )
         UNION ALL
         SELECT following.pool, pools.place + 1
         FROM pools CROSS JOIN LATERAL (
             SELECT item.pool FROM public.work_items AS item
-            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.pool > pools.pool
+            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
+                AND item.pool > pools.pool
             ORDER BY item.pool LIMIT 1
         ) AS following
         WHERE pools.place < 100
@@ -74,7 +76,7 @@ BEGIN
             WITH RECURSIVE onward AS (
                 (
                     SELECT item.pipeline_id, 1 AS place FROM public.work_items AS item
-                    WHERE item.state = 'queued' AND item.kind = 'execution'
+                    WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
                         AND item.pool = open_pools.pool AND item.pipeline_id >= start
                     ORDER BY item.pipeline_id LIMIT 1
                 )
@@ -82,7 +84,7 @@ BEGIN
                 SELECT following.pipeline_id, onward.place + 1
                 FROM onward CROSS JOIN LATERAL (
                     SELECT item.pipeline_id FROM public.work_items AS item
-                    WHERE item.state = 'queued' AND item.kind = 'execution'
+                    WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
                         AND item.pool = open_pools.pool AND item.pipeline_id > onward.pipeline_id
                     ORDER BY item.pipeline_id LIMIT 1
                 ) AS following
@@ -90,7 +92,7 @@ BEGIN
             ), around AS (
                 (
                     SELECT item.pipeline_id, 1 AS place FROM public.work_items AS item
-                    WHERE item.state = 'queued' AND item.kind = 'execution'
+                    WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
                         AND item.pool = open_pools.pool AND item.pipeline_id < start
                     ORDER BY item.pipeline_id LIMIT 1
                 )
@@ -98,7 +100,8 @@ BEGIN
                 SELECT following.pipeline_id, around.place + 1
                 FROM around CROSS JOIN LATERAL (
                     SELECT item.pipeline_id FROM public.work_items AS item
-                    WHERE item.state = 'queued' AND item.kind = 'execution' AND item.pool = open_pools.pool
+                    WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
+                        AND item.pool = open_pools.pool
                         AND item.pipeline_id > around.pipeline_id AND item.pipeline_id < start
                     ORDER BY item.pipeline_id LIMIT 1
                 ) AS following
@@ -110,7 +113,8 @@ BEGIN
         SELECT urgent.pool, urgent.pipeline_id
         FROM (
             SELECT item.pool, item.pipeline_id FROM public.work_items AS item
-            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after <= now()
+            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
+                AND item.run_after <= now()
             ORDER BY item.priority DESC, item.created_at LIMIT 32
         ) AS urgent
         WHERE urgent.pool IN (SELECT open_pools.pool FROM open_pools)
@@ -123,7 +127,8 @@ BEGIN
         JOIN open_pools ON open_pools.pool = lanes.pool
         CROSS JOIN LATERAL (
             SELECT -item.priority AS urgency, item.created_at FROM public.work_items AS item
-            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.pool = lanes.pool
+            WHERE item.state = 'queued' AND item.kind = 'execution' AND item.run_after < 'infinity'
+                AND item.pool = lanes.pool
                 AND item.pipeline_id = lanes.pipeline_id AND item.run_after <= now()
             ORDER BY -item.priority, item.created_at LIMIT 1
         ) AS head
@@ -146,8 +151,8 @@ BEGIN
 END
 $$;
 
--- The next executions of these lanes, at most `most`, as limits allow: by lane, and since when each waits. Its snapshot is
--- taken when it is called, so after the locks that its caller took: it counts every slot that anybody else has.
+-- The next executions of these lanes, at most `most`, as limits allow: by lane, and since when each waits. Its snapshot
+-- is taken when it is called, so after the locks that its caller took: it counts every slot that anybody else has.
 CREATE FUNCTION wedsync.next_in_lanes(lane_pools text[], lane_pipelines uuid[], most integer)
 RETURNS TABLE (pool text, pipeline_id uuid, waits_since timestamptz)
 LANGUAGE plpgsql VOLATILE SET search_path = ''
@@ -175,7 +180,8 @@ BEGIN
         ) AS place
         FROM lanes CROSS JOIN LATERAL (
             SELECT -queued.priority AS urgency, queued.created_at, queued.run_after FROM public.work_items AS queued
-            WHERE queued.state = 'queued' AND queued.kind = 'execution' AND queued.pool = lanes.pool
+            WHERE queued.state = 'queued' AND queued.kind = 'execution' AND queued.run_after < 'infinity'
+                AND queued.pool = lanes.pool
                 AND queued.pipeline_id = lanes.pipeline_id AND queued.run_after <= now()
             ORDER BY -queued.priority, queued.created_at LIMIT most
         ) AS item
@@ -248,7 +254,8 @@ BEGIN
                     SELECT picked.id
                     FROM shares CROSS JOIN LATERAL (
                         SELECT queued.id FROM public.work_items AS queued
-                        WHERE queued.state = 'queued' AND queued.kind = 'execution' AND queued.pool = shares.pool
+                        WHERE queued.state = 'queued' AND queued.kind = 'execution' AND queued.run_after < 'infinity'
+                            AND queued.pool = shares.pool
                             AND queued.pipeline_id = shares.pipeline_id AND queued.run_after <= now()
                         ORDER BY -queued.priority, queued.created_at LIMIT shares.items
                         FOR UPDATE SKIP LOCKED
