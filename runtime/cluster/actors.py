@@ -21,15 +21,17 @@ from runtime.cluster.executor import RayExecutor
 from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
 from runtime.cluster.worker import process_settings
-from runtime.database import Database
+from runtime.database import Database, Transactions
 from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_hopeless, take
 from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
+from runtime.executions.executor import Executor
 from runtime.executions.journal import Entry, Fenced, Holding, Journal
 from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
-from runtime.executions.supervisor import Assignment, Supervisor, utc_now
+from runtime.executions.supervisor import Assignment, Clock, Supervisor, utc_now
 from runtime.queue.store import Claim
+from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 RUNTIME = Principal.runtime()
@@ -43,15 +45,24 @@ _BEAT = text("""
 """)
 
 
-class ExecutionSupervisor:
+class SupervisorHost:
     """Supervises one execution at a time, then goes back to the pool."""
 
-    def __init__(self) -> None:
-        self._settings = process_settings()
-        self._database = Database(self._settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
-        self._bus = Bus(self._settings.redis_url)
-        self._plans = Plans()
-        self._executor = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
+    def __init__(
+        self,
+        settings: Settings,
+        database: Transactions,
+        bus: Bus,
+        executor: Executor,
+        plans: Plans,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._bus = bus
+        self._executor = executor
+        self._plans = plans
+        self._clock = clock
         self._control = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
 
@@ -60,10 +71,6 @@ class ExecutionSupervisor:
         async with self._database.statements(RUNTIME):
             self._listener = self._listener or asyncio.create_task(self._listen())
         collector.settle()
-
-    async def progress(self, key: str, progress: Progress) -> None:
-        """Hear from a worker how far a task is."""
-        self._executor.progress(key, progress)
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
@@ -83,7 +90,7 @@ class ExecutionSupervisor:
             holding = await hold_to_refuse(session, claim)
         if holding is not None:
             journal = Journal(self._database, self._bus, holding, self._log_of(holding))
-            ending = refusal(error, utc_now())
+            ending = refusal(error, self._clock())
             await journal.finish(ending, Entry(ENDINGS[ending.state], ending.at, summary_of(ending)))
 
     def _log_of(self, holding: Holding) -> LogFile:
@@ -91,7 +98,7 @@ class ExecutionSupervisor:
 
     async def _supervise(self, taken: Taken) -> None:
         journal = Journal(self._database, self._bus, taken.holding, self._log_of(taken.holding))
-        supervisor = Supervisor(_assignment(taken), self._executor, journal)
+        supervisor = Supervisor(_assignment(taken), self._executor, journal, self._clock)
         if taken.cancelling:
             supervisor.cancel()
         heart = asyncio.create_task(self._beat(supervisor, taken.holding))
@@ -139,6 +146,20 @@ class ExecutionSupervisor:
 
 def _assignment(taken: Taken) -> Assignment:
     return Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
+
+
+class ExecutionSupervisor(SupervisorHost):
+    """A supervisor with a process of its own, whose tasks Ray runs."""
+
+    def __init__(self) -> None:
+        settings = process_settings()
+        database = Database(settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
+        self._ray = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
+        super().__init__(settings, database, Bus(settings.redis_url), self._ray, Plans())
+
+    async def progress(self, key: str, progress: Progress) -> None:
+        """Hear from a worker how far a task is."""
+        self._ray.progress(key, progress)
 
 
 SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1)(ExecutionSupervisor)

@@ -13,7 +13,7 @@ from models.errors import Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions.logs import prune_logs
 from runtime.executions.retention import keep_partitions
 from runtime.queue import leases
@@ -59,7 +59,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: Transactions,
         bus: Bus,
         pool: Pool[SupervisorHandle],
         workers: Workers,

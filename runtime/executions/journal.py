@@ -15,7 +15,7 @@ from models.executions import ErrorDetails, ExecutionState, PerformanceMetrics, 
 from models.fields import JsonObject, jsonb_text
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
-from runtime.database import Database
+from runtime.database import Transactions
 from runtime.executions.logs import LogFile
 
 RUNTIME = Principal.runtime()
@@ -158,7 +158,7 @@ RETURNING work_items.id
 class Journal:
     """One execution's journal: `record` buffers, a single writer flushes in order, `finish` writes the last of it."""
 
-    def __init__(self, database: Database, bus: Bus, holding: Holding, log: LogFile) -> None:
+    def __init__(self, database: Transactions, bus: Bus, holding: Holding, log: LogFile) -> None:
         self._database = database
         self._bus = bus
         self._holding = holding
