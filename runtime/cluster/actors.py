@@ -70,7 +70,6 @@ class SupervisorHost:
         """Answer once the process is up and its first connection made."""
         async with self._database.statements(RUNTIME):
             self._listener = self._listener or asyncio.create_task(self._listen())
-        collector.settle()
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
@@ -98,7 +97,7 @@ class SupervisorHost:
 
     async def _supervise(self, taken: Taken) -> None:
         journal = Journal(self._database, self._bus, taken.holding, self._log_of(taken.holding))
-        supervisor = Supervisor(_assignment(taken), self._executor, journal, self._clock)
+        supervisor = self._supervisor(taken, journal)
         if taken.cancelling:
             supervisor.cancel()
         heart = asyncio.create_task(self._beat(supervisor, taken.holding))
@@ -113,6 +112,10 @@ class SupervisorHost:
         finally:
             heart.cancel()
             await supervisor.crew.cleared()
+
+    def _supervisor(self, taken: Taken, journal: Journal) -> Supervisor:
+        assignment = Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
+        return Supervisor(assignment, self._executor, journal, self._clock)
 
     async def _beat(self, supervisor: Supervisor, holding: Holding) -> None:
         """Renew the lease and hear of cancels; ends when the execution is no longer ours."""
@@ -144,10 +147,6 @@ class SupervisorHost:
                 self._control.set()
 
 
-def _assignment(taken: Taken) -> Assignment:
-    return Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
-
-
 class ExecutionSupervisor(SupervisorHost):
     """A supervisor with a process of its own, whose tasks Ray runs."""
 
@@ -156,6 +155,11 @@ class ExecutionSupervisor(SupervisorHost):
         database = Database(settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
         self._ray = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
         super().__init__(settings, database, Bus(settings.redis_url), self._ray, Plans())
+
+    async def ready(self) -> None:
+        """Answer once the process is up, its first connection made, and what it loaded is out of the collector's way."""
+        await super().ready()
+        collector.settle()
 
     async def progress(self, key: str, progress: Progress) -> None:
         """Hear from a worker how far a task is."""

@@ -1,0 +1,132 @@
+"""People of a simulated world: they have pipelines executed, and change their minds."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+from models.errors import DomainError
+from models.events import EventKind
+from tests.kit.simulation.loop import Process
+from tests.kit.simulation.pipelines import PLANS
+from tests.kit.simulation.store import Row, Transaction
+
+if TYPE_CHECKING:
+    from tests.kit.simulation.world import World
+
+Work: TypeAlias = Callable[[Transaction], Awaitable[None]]
+
+VERSION = 1
+MOST_EXECUTIONS = 3
+
+
+class Clients:
+    """They submit and cancel as `runtime.executions.submission` does, of which this is what reaches the rows."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.process = Process("client")
+        self.plans = {UUID(int=100 + place): plan for place, plan in enumerate(PLANS)}
+        self.waiting = 0
+        for pipeline, plan in self.plans.items():
+            version: Row = {"fingerprint": plan.fingerprint, "plan": plan.model_dump(mode="json")}
+            world.server.tables["pipeline_versions"][pipeline, VERSION] = version
+
+    @property
+    def are_done(self) -> bool:
+        """Whether nobody wants anything any more."""
+        return self.waiting == 0
+
+    def start(self) -> None:
+        """Let them come."""
+        for _ in range(self.world.chance.randint(1, MOST_EXECUTIONS)):
+            self.waiting += 1
+            self.world.loop.spawn(self.process, self._visit())
+
+    async def _visit(self) -> None:
+        world, chance = self.world, self.world.chance
+        pipeline = chance.choice(list(self.plans))
+        identity = UUID(int=chance.getrandbits(128))
+        try:
+            await world.loop.passes(chance.uniform(0.0, 4.0))
+            await self._write(lambda transaction: self._submit(transaction, identity, pipeline))
+            world.send("wedsync:work")
+            if chance.random() < 0.3:
+                await world.loop.passes(chance.uniform(0.0, 6.0))
+                await self._write(lambda transaction: self._cancel(transaction, identity))
+                world.send(f"wedsync:control:{identity}")
+        finally:
+            self.waiting -= 1
+
+    async def _write(self, work: Work) -> None:
+        """One transaction; whoever is not answered does not know whether it was done, and lets it be."""
+        server = self.world.server
+        try:
+            transaction = await server.begin(self.process, lasting=True)
+        except DomainError:
+            return
+        try:
+            await work(transaction)
+            await server.commit(transaction)
+        except DomainError:
+            return
+        finally:
+            server.end(transaction)
+
+    async def _submit(self, transaction: Transaction, identity: UUID, pipeline: UUID) -> None:
+        now = transaction.now
+        execution: Row = {
+            "id": identity,
+            "pipeline_id": pipeline,
+            "version": VERSION,
+            "state": "queued",
+            "status": "running",
+            "generation": 0,
+            "started_at": now,
+            "execution_context": {},
+            "dry_run": False,
+            "cancel_requested_at": None,
+            "last_event_seq": 1,
+        }
+        item: Row = {
+            "id": UUID(int=identity.int ^ 1),
+            "kind": "execution",
+            "subject": identity,
+            "payload": {},
+            "state": "queued",
+            "priority": 0,
+            "run_after": now,
+            "created_at": now,
+            "attempts": 0,
+            "generation": 0,
+            "holder": None,
+            "lease_expires_at": None,
+            "requested_by": None,
+        }
+        transaction.write("pipeline_executions", identity, execution)
+        transaction.write("work_items", item["id"], item)
+        _tell(transaction, identity, 1, EventKind.EXECUTION_QUEUED)
+        self.world.note(f"{str(identity)[:8]} of {self.plans[pipeline].pipeline_name} is submitted")
+
+    async def _cancel(self, transaction: Transaction, identity: UUID) -> None:
+        found = await transaction.lock("pipeline_executions", identity)
+        if not found or found["state"] in ("completed", "failed", "cancelled"):
+            return
+        changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
+        if found["state"] == "queued" and await _withdrawn(transaction, UUID(int=identity.int ^ 1)):
+            changed |= {"state": "cancelled", "status": "cancelled"}
+            _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
+        else:
+            changed["state"] = "cancelling"
+            _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLING)
+        transaction.write("pipeline_executions", identity, changed)
+        self.world.note(f"{str(identity)[:8]} is cancelled: it is {changed['state']}")
+
+
+async def _withdrawn(transaction: Transaction, item: UUID) -> bool:
+    gone = {"state": "cancelled", "finished_at": transaction.now}
+    return bool(await transaction.update("work_items", item, lambda row: bool(row["state"] == "queued"), gone))
+
+
+def _tell(transaction: Transaction, execution: UUID, seq: int, kind: EventKind) -> None:
+    row: Row = {"kind": kind.value, "step_name": None, "payload": {}, "at": transaction.now}
+    transaction.write("execution_events", (execution, seq, transaction.now), row)
