@@ -195,11 +195,12 @@ def illegal_moves(history: History) -> Iterator[str]:
 
 def _illegal_hold(move: Move) -> Iterator[str]:
     before, after = move.generations
-    if move.after == "claimed" and move.before == "queued" and after != before + 1:
-        yield f"work item {move.key} was claimed and its generation stayed {before}"
-    if move.after == "claimed" and move.before == "claimed" and not move.by_holder:
+    is_renewal = move.before == move.after == "claimed" and after == before
+    if is_renewal and not move.by_holder:
         yield f"work item {move.key} was claimed or renewed by somebody who does not hold it"
-    if move.before == "claimed" and move.after == "queued" and move.was_held and not move.by_holder:
+    elif move.after == "claimed" and not is_renewal and after != before + 1:
+        yield f"work item {move.key} was claimed and its generation went from {before} to {after}"
+    elif move.before == "claimed" and move.after in ("claimed", "queued") and move.was_held and not move.by_holder:
         yield f"work item {move.key} was taken from its holder before its lease lapsed"
 
 

@@ -105,6 +105,7 @@ class Transaction:
         place = (table, key)
         while (holder := self.server.holders.get(place, self)) is not self:
             await self._wait(holder)
+        self.server.require(self)
         self.server.holders[place] = self
         self.locks.add(place)
         return self.get(table, key)

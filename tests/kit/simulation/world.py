@@ -180,6 +180,7 @@ class World:
         is_quiet = (
             not self.is_troubled
             and self.clients.are_done
+            and not any(process.is_stopped and not process.is_dead for process in self.processes)
             and all(row["state"] in ("completed", "failed", "cancelled") for row in executions)
         )
         if not is_quiet:
