@@ -8,6 +8,7 @@ from models.errors import DomainError
 from models.events import EventKind
 from tests.kit.simulation.loop import Process
 from tests.kit.simulation.pipelines import PLANS
+from tests.kit.simulation.statements import ENDED, withdraw
 from tests.kit.simulation.store import Row, Transaction
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Work: TypeAlias = Callable[[Transaction], Awaitable[None]]
 
 VERSION = 1
+BY = UUID(int=2)
 MOST_EXECUTIONS = 3
 
 
@@ -73,58 +75,65 @@ class Clients:
             server.end(transaction)
 
     async def _submit(self, transaction: Transaction, identity: UUID, pipeline: UUID) -> None:
-        now = transaction.now
-        execution: Row = {
-            "id": identity,
-            "pipeline_id": pipeline,
-            "version": VERSION,
-            "state": "queued",
-            "status": "running",
-            "generation": 0,
-            "started_at": now,
-            "execution_context": {},
-            "dry_run": False,
-            "cancel_requested_at": None,
-            "last_event_seq": 1,
-        }
-        item: Row = {
-            "id": UUID(int=identity.int ^ 1),
-            "kind": "execution",
-            "subject": identity,
-            "payload": {},
-            "state": "queued",
-            "priority": 0,
-            "run_after": now,
-            "created_at": now,
-            "attempts": 0,
-            "generation": 0,
-            "holder": None,
-            "lease_expires_at": None,
-            "requested_by": None,
-        }
-        transaction.write("pipeline_executions", identity, execution)
-        transaction.write("work_items", item["id"], item)
-        _tell(transaction, identity, 1, EventKind.EXECUTION_QUEUED)
+        accept(transaction, identity, UUID(int=identity.int ^ 1), pipeline)
         self.world.note(f"{str(identity)[:8]} of {self.plans[pipeline].pipeline_name} is submitted")
 
     async def _cancel(self, transaction: Transaction, identity: UUID) -> None:
-        found = await transaction.lock("pipeline_executions", identity)
-        if not found or found["state"] in ("completed", "failed", "cancelled"):
-            return
-        changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
-        if found["state"] == "queued" and await _withdrawn(transaction, UUID(int=identity.int ^ 1)):
-            changed |= {"state": "cancelled", "status": "cancelled"}
-            _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
-        else:
-            changed["state"] = "cancelling"
-            _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLING)
-        transaction.write("pipeline_executions", identity, changed)
-        self.world.note(f"{str(identity)[:8]} is cancelled: it is {changed['state']}")
+        state = await cancel(transaction, identity)
+        self.world.note(f"{str(identity)[:8]} is to be cancelled: it is {state}")
 
 
-async def _withdrawn(transaction: Transaction, item: UUID) -> bool:
-    gone = {"state": "cancelled", "finished_at": transaction.now}
-    return bool(await transaction.update("work_items", item, lambda row: bool(row["state"] == "queued"), gone))
+def accept(transaction: Transaction, identity: UUID, item: UUID, pipeline: UUID) -> None:
+    """What `submission.submit` writes."""
+    now = transaction.now
+    execution: Row = {
+        "id": identity,
+        "pipeline_id": pipeline,
+        "version": VERSION,
+        "state": "queued",
+        "status": "running",
+        "generation": 0,
+        "started_at": now,
+        "execution_context": {},
+        "dry_run": False,
+        "cancel_requested_at": None,
+        "last_event_seq": 1,
+    }
+    work: Row = {
+        "id": item,
+        "kind": "execution",
+        "subject": identity,
+        "payload": {},
+        "state": "queued",
+        "priority": 0,
+        "run_after": now,
+        "created_at": now,
+        "attempts": 0,
+        "generation": 0,
+        "holder": None,
+        "lease_expires_at": None,
+        "finished_at": None,
+        "requested_by": BY,
+    }
+    transaction.write("pipeline_executions", identity, execution)
+    transaction.write("work_items", item, work)
+    _tell(transaction, identity, 1, EventKind.EXECUTION_QUEUED)
+
+
+async def cancel(transaction: Transaction, identity: UUID) -> str:
+    """What `submission.request_cancel` writes; answers the state."""
+    found = await transaction.lock("pipeline_executions", identity)
+    if not found or found["state"] in ENDED or found["cancel_requested_at"] is not None:
+        return str(found.get("state"))
+    changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
+    if found["state"] == "queued" and await withdraw(transaction, {"subject": identity}):
+        changed |= {"state": "cancelled", "status": "cancelled"}
+        _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
+    else:
+        changed["state"] = "cancelling"
+        _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLING)
+    transaction.write("pipeline_executions", identity, changed)
+    return str(changed["state"])
 
 
 def _tell(transaction: Transaction, execution: UUID, seq: int, kind: EventKind) -> None:

@@ -278,11 +278,6 @@ async def _happened(transaction: Transaction, given: Parameters, execution: Row)
         transaction.write("execution_events", (identity, seq, event["at"]), row)
 
 
-def request_cancel(execution: Row, now: object) -> Row:
-    """What `submission.request_cancel` makes of an execution whose work item is not waiting any more."""
-    return {**execution, "cancel_requested_at": now, "state": "cancelling"}
-
-
 async def nothing(_transaction: Transaction, _given: Parameters) -> list[Row]:
     """What has no counterpart here: retention."""
     return []
