@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from models.errors import Unavailable
+from models.errors import DomainError
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
@@ -83,7 +83,7 @@ class Dispatcher:
         self._pruning: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Dispatch until `close`; a database that is away is waited for."""
+        """Dispatch until `close`; a database that is away, or refuses, is waited for."""
         self._ended.clear()
         listener = asyncio.create_task(self._listen())
         self._pool.resize(0, 0.0)
@@ -91,8 +91,8 @@ class Dispatcher:
             while not self._closing:
                 try:
                     more = await self.step()
-                except Unavailable as error:
-                    log.warning("the database is away: %s", error)
+                except DomainError as error:
+                    log.warning("nothing can be claimed now: %s", error)
                     more = False
                 if not more:
                     with contextlib.suppress(TimeoutError):
@@ -100,6 +100,8 @@ class Dispatcher:
                             await self._news.wait()
                 self._news.clear()
         finally:
+            # Who is cancelled before it began gives nothing back.
+            await asyncio.sleep(0)
             held = list(self._tasks.values())
             ending = [*self._tasks, listener, *filter(None, [self._pruning])]
             for task in ending:
@@ -185,10 +187,10 @@ class Dispatcher:
         try:
             async with self._database.statements(RUNTIME) as session:
                 for claim in claims:
-                    await queue.release(session, claim)
+                    await queue.release(session, claim, self.name)
                 if leaving:
                     await leases.drop(session, self.name, self.name)
-        except Unavailable as error:
+        except DomainError as error:
             log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:

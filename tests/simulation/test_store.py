@@ -147,21 +147,21 @@ async def held(both: Both) -> None:
     if not both.claims:
         return
     claim, what = both.chance.choice(both.claims), both.chance.randrange(4)
+    holder, seconds = both.chance.choice(HOLDERS), both.chance.choice((LONG, LAPSED))
     beat = {"work_id": claim.id, "generation": claim.generation, "id": claim.subject, "lease_seconds": LONG}
 
     async def work(transactions: Transactions) -> object:
         async with transactions.statements(RUNTIME) as session:
             match what:
                 case 0:
-                    return await queue.renew(session, claim.id, claim.generation, both_lease)
+                    return await queue.renew(session, claim.id, claim.generation, seconds)
                 case 1:
-                    return await queue.release(session, claim)
+                    return await queue.release(session, claim, holder)
                 case 2:
                     return [row.cancelling for row in (await session.execute(_BEAT, beat)).all()]
                 case _:
                     return await hold_to_refuse(session, claim)
 
-    both_lease = both.chance.choice((LONG, LAPSED))
     await both.same(work)
 
 

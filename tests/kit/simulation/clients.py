@@ -19,6 +19,11 @@ Work: TypeAlias = Callable[[Transaction], Awaitable[None]]
 VERSION = 1
 BY = UUID(int=2)
 MOST_EXECUTIONS = 3
+PIPELINES = {UUID(int=100 + place): plan for place, plan in enumerate(PLANS)}
+_VERSIONS: dict[object, Row] = {
+    (pipeline, VERSION): {"fingerprint": plan.fingerprint, "plan": plan.model_dump(mode="json")}
+    for pipeline, plan in PIPELINES.items()
+}
 
 
 class Clients:
@@ -27,11 +32,9 @@ class Clients:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.process = Process("client")
-        self.plans = {UUID(int=100 + place): plan for place, plan in enumerate(PLANS)}
+        self.plans = PIPELINES
         self.waiting = 0
-        for pipeline, plan in self.plans.items():
-            version: Row = {"fingerprint": plan.fingerprint, "plan": plan.model_dump(mode="json")}
-            world.server.tables["pipeline_versions"][pipeline, VERSION] = version
+        world.server.tables["pipeline_versions"].update(_VERSIONS)
 
     @property
     def are_done(self) -> bool:
@@ -64,12 +67,12 @@ class Clients:
         server = self.world.server
         try:
             transaction = await server.begin(self.process, lasting=True)
-        except DomainError:
+        except (DomainError, RuntimeError):
             return
         try:
             await work(transaction)
             await server.commit(transaction)
-        except DomainError:
+        except (DomainError, RuntimeError):
             return
         finally:
             server.end(transaction)

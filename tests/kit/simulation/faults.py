@@ -14,7 +14,8 @@ class Faults:
 
     `deaths` and `stops` are by kind of process the chance that one of it is killed, or stopped for a while, at some
     step of its life; messages are lost, repeated and delayed; `broken` is the chance that a task's work fails by
-    itself, `hangs` that it does not end.
+    itself, `hangs` that it does not end; `leaves` the chance
+    that a dispatcher is stopped in good order.
     """
 
     healed: float
@@ -30,6 +31,7 @@ class Faults:
     stalls: float
     crashes: int
     loss_reports: float
+    leaves: float
 
     @classmethod
     def drawn(cls, chance: Random) -> "Faults":
@@ -39,7 +41,7 @@ class Faults:
             return chance.random() * most if chance.random() < 0.5 else 0.0
 
         return cls(
-            healed=chance.uniform(8.0, 25.0),
+            healed=chance.uniform(6.0, 18.0),
             deaths={"dispatcher": some(0.4), "supervisor": some(0.6), "worker": some(0.3)},
             stops={"dispatcher": some(0.4), "supervisor": some(0.6), "worker": some(0.3)},
             lost=some(0.8),
@@ -52,6 +54,7 @@ class Faults:
             stalls=some(0.05),
             crashes=chance.choice((0, 0, 0, 1, 2)),
             loss_reports=some(0.1),
+            leaves=some(0.5),
         )
 
     def befall(self, process: Process, kind: str, chance: Random) -> None:
@@ -60,7 +63,7 @@ class Faults:
             process.dies_at = process.steps + _step(chance)
         if chance.random() < self.stops.get(kind, 0.0):
             process.stops_at = process.steps + _step(chance)
-            process.stops_for = chance.choice((0.5, 3.0, 8.0, 20.0))
+            process.stops_for = chance.choice((0.5, 3.0, 6.0, 12.0))
 
 
 def _step(chance: Random) -> int:

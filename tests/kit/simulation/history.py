@@ -274,16 +274,27 @@ def repeated(history: History) -> Iterator[str]:
             yield f"task {started.task} of execution {started.execution} was finished and ran again"
 
 
-_EXECUTIONS: Final = "SELECT id, state, generation, last_event_seq FROM pipeline_executions ORDER BY id"
+_EXECUTIONS: Final = """
+    SELECT id, state, generation, last_event_seq FROM pipeline_executions
+    WHERE $1::timestamptz IS NULL OR created_at >= $1
+"""
 _EVENTS: Final = """
     SELECT execution_id, seq, kind, step_name, (payload ->> 'attempt')::int AS attempt FROM execution_events
-    ORDER BY execution_id, seq
+    WHERE execution_id = ANY($1)
 """
-_STEPS: Final = "SELECT pipeline_execution_id, step_name, state, attempt, generation FROM step_executions"
+_STEPS: Final = """
+    SELECT pipeline_execution_id, step_name, state, attempt, generation FROM step_executions
+    WHERE pipeline_execution_id = ANY($1)
+"""
 _WORK: Final = "SELECT id, subject, state FROM work_items"
 _ABANDONED: Final = """
     SELECT 'work item ' || id || ' is held by ' || holder || ', whose lease lapsed at ' || lease_expires_at AS sentence
-    FROM work_items WHERE state = 'claimed' AND lease_expires_at < now() - $1::float8 * interval '1 second'
+    FROM work_items WHERE state = 'claimed' AND lease_expires_at < now() - make_interval(secs => $1)
+    UNION ALL
+    SELECT 'connection ' || pid || ' of ' || application_name || ' has been in a transaction since ' || xact_start
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+        AND state_change < now() - make_interval(secs => $1)
 """
 
 
@@ -291,41 +302,33 @@ async def read_history(
     connection: asyncpg.Connection,
     commits: Iterable[Commit] = (),
     *,
+    loads: Mapping[str, int] | None = None,
     since: datetime | None = None,
     grace_seconds: float = 30.0,
 ) -> History:
-    """The history in a metadata database, read as its owner; `commits` are what was found in the destinations.
+    """The history in a metadata database, read as its owner, of executions accepted `since` then, by default of all.
 
-    A lease that lapsed more than `grace_seconds` ago and is held still counts as leaked. `since` leaves out executions
-    that were accepted before.
+    `commits` are what was found in the destinations, and `loads` the load steps that every execution has, with their
+    parts. What lapsed, or has waited in a transaction, for more than `grace_seconds` counts as leaked.
     """
-    wanted = [row["id"] for row in await connection.fetch(_ACCEPTED, since)]
-    rows = [row for row in await connection.fetch(_EXECUTIONS) if row["id"] in set(wanted)]
-    known = {row["id"] for row in rows}
+    rows = await connection.fetch(_EXECUTIONS, since)
+    known = [row["id"] for row in rows]
+    events = await connection.fetch(_EVENTS, known)
+    steps = await connection.fetch(_STEPS, known)
     return History(
         executions=[
-            Accepted(row["id"], ExecutionState(row["state"]), row["generation"], row["last_event_seq"]) for row in rows
+            Accepted(row["id"], ExecutionState(row["state"]), row["generation"], row["last_event_seq"], loads or {})
+            for row in rows
         ],
         events=[
             Told(row["execution_id"], row["seq"], EventKind(row["kind"]), row["step_name"], row["attempt"])
-            for row in await connection.fetch(_EVENTS)
-            if row["execution_id"] in known
+            for row in events
         ],
         steps=[
-            Stepped(
-                row["pipeline_execution_id"],
-                row["step_name"],
-                StepState(row["state"]),
-                row["attempt"],
-                row["generation"],
-            )
-            for row in await connection.fetch(_STEPS)
-            if row["pipeline_execution_id"] in known
+            Stepped(row[0], row["step_name"], StepState(row["state"]), row["attempt"], row["generation"])
+            for row in steps
         ],
         commits=list(commits),
         work=[Work(row["id"], row["subject"], WorkState(row["state"])) for row in await connection.fetch(_WORK)],
         leaked=[row["sentence"] for row in await connection.fetch(_ABANDONED, grace_seconds)],
     )
-
-
-_ACCEPTED: Final = "SELECT id FROM pipeline_executions WHERE $1::timestamptz IS NULL OR created_at >= $1"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from runtime.cluster.actors import SupervisorHost
 from runtime.cluster.dispatcher import SupervisorHandle, SupervisorLost
-from runtime.executions.assignments import Plans
 from runtime.queue.store import Claim
 from tests.kit.simulation.bus import SimulatedBus
 from tests.kit.simulation.executor import SimulatedExecutor
@@ -29,7 +28,7 @@ class Remote(SupervisorHandle):
             world.parts.database(world.server, process),
             SimulatedBus(world),
             SimulatedExecutor(world, process),
-            Plans(),
+            world.plans,
             lambda: world.server.now,
         )
         owner.on_death.append(lambda: world.later(world.delay(), self.end))

@@ -94,7 +94,9 @@ async def release_where(transaction: Transaction, is_lapsed: Callable[[Row], boo
 
 async def release(transaction: Transaction, given: Parameters) -> list[Row]:
     """`queue.release`."""
-    return _id(await transaction.update("work_items", given["id"], _ours(given), FREE))
+    ours = _ours(given)
+    is_held = lambda row: ours(row) and bool(row["holder"] == given["holder"])  # noqa: E731
+    return _id(await transaction.update("work_items", given["id"], is_held, FREE))
 
 
 async def renew(transaction: Transaction, given: Parameters) -> list[Row]:

@@ -54,7 +54,9 @@ class Weather:
     stalls: float = 0.0
 
     def latency(self) -> float:
-        """The seconds that the next answer takes."""
+        """The seconds that the next answer takes; every other one takes none."""
+        if self.chance.random() < 0.5:
+            return 0.0
         if self.stalls and self.chance.random() < self.stalls:
             return self.chance.uniform(0.5, 5.0)
         return self.slowest * self.chance.random()
@@ -179,9 +181,15 @@ class Server:
         for transaction in [one for one in self.open if one.process is process]:
             self.end(transaction)
 
+    async def wait(self) -> None:
+        """Let the time of an answer pass."""
+        seconds = self.weather.latency()
+        if seconds:
+            await self.loop.passes(seconds)
+
     async def answer(self) -> None:
         """Let the time of an answer pass; raises `Unavailable` when there is none."""
-        await self.loop.passes(self.weather.latency())
+        await self.wait()
         if self.is_away:
             raise Unavailable("the metadata database cannot be reached: connection refused", hint="is it up?")
 
@@ -190,7 +198,7 @@ class Server:
         await self.answer()
         self.require(transaction)
         if self.weather.happens(self.weather.serialization):
-            raise Conflict("could not serialize access", hint="it was changed at the same time; try again")
+            raise _refusal(self.weather)
         rows = await self.statements[statement](transaction, given)
         self.require(transaction)
         return rows
@@ -205,7 +213,7 @@ class Server:
             raise _lost()
         self.apply(transaction)
         self.end(transaction)
-        await self.loop.passes(self.weather.latency())
+        await self.wait()
         if is_unknown:
             raise _lost()
 
@@ -268,6 +276,13 @@ TABLES = (
     "pipeline_cursors",
     "commit_ledger",
 )
+
+
+def _refusal(weather: Weather) -> Exception:
+    """A typed error, or, now and then, one that nobody foresaw."""
+    if weather.happens(0.25):
+        return RuntimeError("the protocol is in an unexpected state")
+    return Conflict("could not serialize access", hint="it was changed at the same time; try again")
 
 
 def _lost() -> Unavailable:

@@ -10,10 +10,10 @@ from random import Random
 from types import TracebackType
 from typing import Final
 
-from models.errors import DomainError
 from runtime.cluster.actors import SupervisorHost
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
 from runtime.cluster.pool import Pool
+from runtime.executions.assignments import Plans
 from runtime.queue.store import Claim
 from runtime.settings import Settings
 from tests.kit.simulation.bus import Exchange, SimulatedBus
@@ -26,8 +26,9 @@ from tests.kit.simulation.remotes import Remote
 from tests.kit.simulation.statements import counterparts
 from tests.kit.simulation.store import Answering, Server, SimulatedDatabase, Weather
 
-LEASE_SECONDS: Final = 5.0
-AFTERWARDS_SECONDS: Final = 6.0
+LEASE_SECONDS: Final = 4.0
+AFTERWARDS_SECONDS: Final = 4.0
+LOOKS_SECONDS: Final = 0.5
 HORIZON_SECONDS: Final = 400.0
 NOWHERE: Final = Path("/dev/null/artifacts")
 """No log can be written here, which costs nothing."""
@@ -79,6 +80,8 @@ class World:
         self.notes: list[tuple[float, str]] | None = [] if telling else None
         self.pools: dict[Process, Pool[SupervisorHandle]] = {}
         self.processes: list[Process] = []
+        self.plans = Plans()
+        self._looks_at = 0.0
         self._quiet_since: float | None = None
 
     @property
@@ -145,22 +148,29 @@ class World:
         async def make() -> SupervisorHandle:
             return await Remote.made(self, process)
 
-        least, most = SETTINGS.supervisors_min, SETTINGS.supervisors_max
-        pool: Pool[SupervisorHandle] = Pool(
-            make, SupervisorHandle.end, least=least, most=most, clock=self.loop.time
-        )
+        least, most, clock = self.settings.supervisors_min, self.settings.supervisors_max, self.loop.time
+        pool: Pool[SupervisorHandle] = Pool(make, SupervisorHandle.end, least=least, most=most, clock=clock)
         self.pools[process] = pool
-        database = self.parts.database(self.server, process)
-        dispatcher = self.parts.dispatcher(
-            SETTINGS, database, SimulatedBus(self), pool, OtherWork(), clock=self.loop.time
-        )
+        database, bus = self.parts.database(self.server, process), SimulatedBus(self)
+        dispatcher = self.parts.dispatcher(self.settings, database, bus, pool, OtherWork(), clock=clock)
         dispatcher.name = process.name
+        if self.is_troubled and self.chance.random() < self.faults.leaves:
+            self.loop.spawn(process, self._leave(process, dispatcher))
         while True:
             try:
                 await dispatcher.run()
-            except DomainError as error:
+            except Exception as error:
                 self.note(f"{process.name} broke: {error}")
             await self.loop.passes(1.0)
+
+    async def _leave(self, process: Process, dispatcher: Dispatcher) -> None:
+        """Stop in good order, as at the end of the runtime's process; another takes its place."""
+        await self.loop.passes(self.chance.uniform(0.5, self.faults.healed))
+        self.note(f"{process.name} leaves")
+        dispatcher.close()
+        await dispatcher.ended()
+        self.pools[process].close()
+        self.end(process)
 
     def _crash(self, seconds: float) -> None:
         self.note(f"the database dies, for {seconds:.1f} s")
@@ -176,10 +186,12 @@ class World:
 
     def _is_over(self) -> bool:
         """Whether all that was accepted has ended, and everybody had time to put things away."""
+        if self.is_troubled or self.loop.time() < self._looks_at:
+            return False
+        self._looks_at = self.loop.time() + LOOKS_SECONDS
         executions = self.server.tables["pipeline_executions"].values()
         is_quiet = (
-            not self.is_troubled
-            and self.clients.are_done
+            self.clients.are_done
             and not any(process.is_stopped and not process.is_dead for process in self.processes)
             and all(row["state"] in ("completed", "failed", "cancelled") for row in executions)
         )
