@@ -157,7 +157,7 @@ class ExecutionSupervisor(SupervisorHost):
         super().__init__(settings, database, Bus(settings.redis_url), self._ray, Plans())
 
     async def ready(self) -> None:
-        """Answer once the process is up, its first connection made, and what it loaded is out of the collector's way."""
+        """Answer once the process is up and its first connection made; what it loaded is never looked through again."""
         await super().ready()
         collector.settle()
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from models.errors import Conflict
 from models.events import EventKind
 from models.executions import ExecutionState, PerformanceMetrics, StepState
+from models.fields import JsonObject
 from runtime.bus import Bus
 from runtime.cluster.actors import _BEAT
 from runtime.database import Database, Session, Transactions
@@ -67,7 +68,7 @@ class Both:
         self.claims: list[Claim] = []
 
     async def same(self, work: Work[T]) -> T:
-        real = await _outcome(work(self.database))
+        real: T = await _outcome(work(self.database))
         assert real == self.played(_outcome(work(self.simulated)))
         return real
 
@@ -229,7 +230,7 @@ def _entry(chance: Random) -> Entry:
 def _ending(chance: Random) -> Ending:
     state = chance.choice((ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED))
     totals = dict.fromkeys(("processed", "inserted", "updated", "deleted", "failed"), 0)
-    commits = [{"step_name": "load", "partition": 0, "rows": 10}]
+    commits: list[JsonObject] = [{"step_name": "load", "partition": 0, "rows": 10}]
     return Ending(state, NOW, totals, PerformanceMetrics(), commits=commits)
 
 

@@ -1,4 +1,4 @@
-"""Where simulated tasks run: each phase in a worker process of its own, which may fail, hang, be killed or be cut off."""
+"""Where simulated tasks run: each phase in a worker of its own, which may fail, hang, be killed or be cut off."""
 
 import asyncio
 from collections.abc import Mapping
@@ -48,9 +48,7 @@ class SimulatedExecutor:
         if not answer.done():
             answer.set_exception(WorkerLost("the worker died"))
 
-    async def _answered(
-        self, request: TaskRequest, inputs: Mapping[str, Refs], answer: "asyncio.Future[Ran]"
-    ) -> None:
+    async def _answered(self, request: TaskRequest, inputs: Mapping[str, Refs], answer: "asyncio.Future[Ran]") -> None:
         """Do the work in the worker, and send its outcome back."""
         try:
             ran = await self._work(request, inputs)

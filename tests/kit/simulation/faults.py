@@ -1,4 +1,4 @@
-"""What goes wrong in a simulated world, and how often: drawn from the seed, so that each world has troubles of its own."""
+"""What goes wrong in a simulated world, and how often: drawn from the seed, so that each has troubles of its own."""
 
 from dataclasses import dataclass
 from random import Random

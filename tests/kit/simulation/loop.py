@@ -42,7 +42,11 @@ NATURE = Process("nature")
 CURRENT: ContextVar[Process] = ContextVar("process", default=NATURE)
 
 
-class SimulatedLoop(asyncio.AbstractEventLoop):
+_Loop: Any = asyncio.AbstractEventLoop
+"""Typed as having all methods of a loop abstract, of which a simulation needs a dozen."""
+
+
+class SimulatedLoop(_Loop):  # type: ignore[misc]
     """Time moves only when no process has anything left to do. `died` and `stopped` hear of what the seed does."""
 
     def __init__(self, chance: Random) -> None:
@@ -76,9 +80,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """A future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(
-        self, coro: Any, *, name: str | None = None, context: Context | None = None
-    ) -> "asyncio.Task[Any]":
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> "asyncio.Task[Any]":
         """A task of the process that makes it; kept, so that nothing but its process decides when it ends."""
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         self._tasks.append(task)
@@ -108,7 +110,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: events.TimerHandle) -> None:
         """It is left out when its time has come."""
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> "asyncio.Future[Any]":  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> "asyncio.Future[Any]":
         """Threads take no time here."""
         future = self.create_future()
         try:
@@ -208,7 +210,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _step(self, process: Process) -> None:
         handle = process.ready.popleft()
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle._cancelled:
             return
         process.steps += 1
         if process.steps == process.dies_at:
@@ -219,7 +221,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self.stop(process, process.stops_for)
             self.stopped(process)
         else:
-            handle._run()  # type: ignore[attr-defined]
+            handle._run()
 
     def _resume(self, process: Process) -> None:
         process.is_stopped = False
@@ -230,7 +232,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         timers = self._timers
         while timers and timers[0][0] <= self._now:
             _, _, timer, process = heapq.heappop(timers)
-            if not timer._cancelled:  # type: ignore[attr-defined]
+            if not timer._cancelled:
                 self._enqueue(timer, process)
 
 

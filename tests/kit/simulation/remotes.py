@@ -1,4 +1,4 @@
-"""A supervisor in a process of its own, as a dispatcher's pool holds it: calls go by messages, and may never come back."""
+"""A supervisor in a process of its own, as a dispatcher's pool holds it: calls go by messages, and may be lost."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -66,9 +66,7 @@ class Remote(SupervisorHandle):
         if not self.process.is_dead:
             self.world.loop.spawn(self.process, self._answered(work, answer))
 
-    async def _answered(
-        self, work: Work, answer: "asyncio.Future[None]"
-    ) -> None:
+    async def _answered(self, work: Work, answer: "asyncio.Future[None]") -> None:
         try:
             await work()
         except Exception as error:

@@ -223,7 +223,10 @@ async def write(transaction: Transaction, given: Parameters) -> list[Row]:
 
 
 async def write_where(
-    transaction: Transaction, given: Parameters, where: Callable[[Row], bool], lasting_states: Sequence[str] = ("cancelling",)
+    transaction: Transaction,
+    given: Parameters,
+    where: Callable[[Row], bool],
+    lasting_states: Sequence[str] = ("cancelling",),
 ) -> list[Row]:
     """Write what happened in an execution that is so; its state stays where it is one of the lasting ones."""
     found = await _advanced(transaction, given, where)
@@ -323,7 +326,7 @@ _COUNTERPARTS: Final[Mapping[Any, Mapping[str, Answering]]] = {
 def counterparts(**replaced: Answering) -> dict[TextClause, Answering]:
     """Each statement of the runtime and what it does here; those named as their function is may be replaced."""
     return {
-        vars(module)[name]: replaced.get(answering.__name__, answering)  # type: ignore[attr-defined]
+        vars(module)[name]: replaced.get(answering.__name__, answering)
         for module, known in _COUNTERPARTS.items()
         for name, answering in known.items()
     }

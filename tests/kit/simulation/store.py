@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import TextClause
 
@@ -33,7 +33,7 @@ ABSENT: Row = {}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row that a transaction left different: by which process, when, and both versions (empty where there is none)."""
+    """A row that a transaction left different: by whom, when, and both versions (empty where there is none)."""
 
     by: str
     at: float
@@ -66,11 +66,8 @@ class Weather:
         return share > 0 and self.chance.random() < share
 
 
-class Answering(Protocol):
-    """What a statement does: reads and writes rows through a transaction, and answers rows."""
-
-    def __call__(self, transaction: "Transaction", given: Parameters) -> Awaitable[Sequence[Row]]:
-        """Run."""
+Answering: TypeAlias = Callable[["Transaction", Parameters], Awaitable[Sequence[Row]]]
+"""What a statement does: reads and writes rows through a transaction, and answers rows."""
 
 
 @dataclass(eq=False)

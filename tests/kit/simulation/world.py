@@ -138,9 +138,13 @@ class World:
     def _start_dispatcher(self) -> None:
         process = self.process("dispatcher")
         process.on_death.append(lambda: self.later(0.5 + self.delay(), self._start_dispatcher))
-        process.on_death.append(lambda: self.pools.pop(process, None) and None)
+        process.on_death.append(lambda: self._forget(process))
         self.note(f"{process.name} starts")
         self.loop.spawn(process, self._dispatch(process))
+
+    def _forget(self, process: Process) -> None:
+        """Its slots went with it."""
+        self.pools.pop(process, None)
 
     async def _dispatch(self, process: Process) -> None:
         """What the actor of a dispatcher does, and the runtime's process, which starts it again when it breaks."""

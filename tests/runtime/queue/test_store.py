@@ -81,7 +81,9 @@ async def test_an_item_that_is_given_back_is_claimed_at_once_and_its_old_holder_
     (second,) = await claim(database, 1)
     assert (second.id, second.generation, second.attempts) == (first.id, first.generation + 1, first.attempts + 1)
     async with database.transaction(RUNTIME) as session:
-        assert not await store.release(session, first, "me"), "a late word of the old holder takes nothing from the new one"
+        assert not await store.release(session, first, "me"), (
+            "a late word of the old holder takes nothing from the new one"
+        )
         assert not await store.settle(session, first, {"late": True})
         assert await store.settle(session, second, {"late": False})
 
