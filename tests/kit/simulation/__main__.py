@@ -27,12 +27,15 @@ def replay(seed: int, bug: str | None) -> int:
 def look_through(first: int, count: int, jobs: int, seconds: float) -> int:
     """Run many seeds, for so many seconds at most, and print those that went wrong; 1 when there are any."""
     began, looked, bad = monotonic(), 0, 0
-    for number, found in found_among(range(first, first + count), jobs):
+    lots = found_among(range(first, first + count), jobs)
+    for number, found in lots:
         looked += number
         bad += len(found)
         for one in found:
             sys.stdout.write(f"seed {one.seed}: {'; '.join(one.sentences)}\n")
+        sys.stdout.flush()
         if monotonic() - began > seconds:
+            lots.close()
             break
     rate = looked / (monotonic() - began)
     sys.stdout.write(f"{looked:,} seeds, {rate:.0f} a second with {jobs} processes, {bad} went wrong\n")

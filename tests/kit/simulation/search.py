@@ -1,7 +1,7 @@
 """Looks through many seeds for those whose worlds are judged, with as many processes as are given."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -11,7 +11,7 @@ from tests.kit.simulation.history import History, judged
 from tests.kit.simulation.witness import history_of
 from tests.kit.simulation.world import Parts, Quiet, World
 
-CHUNK = 100
+CHUNK = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def lived(seed: int, bug: str | None = None, *, telling: bool = False) -> tuple[
     try:
         with Quiet():
             world.run()
-        return history_of(world), world.notes or ()
+        return history_of(world), tuple(world.notes or ())
     finally:
         world.loop.close()
 
@@ -44,7 +44,7 @@ def first_found(bug: str, seeds: int) -> Found | None:
     return next((found for seed in range(seeds) if (found := verdict(seed, bug)) is not None), None)
 
 
-def found_among(seeds: range, jobs: int) -> Iterator[tuple[int, list[Found]]]:
+def found_among(seeds: range, jobs: int) -> Generator[tuple[int, list[Found]]]:
     """How many seeds were looked through so far, and what a further lot of them showed."""
     if jobs == 1:
         yield from ((len(lot), _found_in(lot)) for lot in _lots(seeds))
