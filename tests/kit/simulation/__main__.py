@@ -19,7 +19,7 @@ def replay(seed: int, bug: str | None) -> int:
     for told in sorted(history.events, key=lambda one: (str(one.execution), one.seq)):
         attempt = "" if told.attempt is None else f", attempt {told.attempt}"
         sys.stdout.write(f"{str(told.execution)[:8]} {told.seq:4} {told.kind} {told.step or ''}{attempt}\n")
-    wrong = judged(history)
+    wrong = judged(history, restores=True)
     sys.stdout.write("".join(f"WRONG: {sentence}\n" for sentence in wrong) or "nothing is wrong\n")
     return 1 if wrong else 0
 

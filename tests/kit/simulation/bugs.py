@@ -90,6 +90,11 @@ async def ending_leaves_work_item(transaction: Transaction, given: Parameters) -
     return found
 
 
+async def takeover_forgets_checkpoints(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Who takes over looks at the steps' rows alone."""
+    return [{**row, "kept": None} for row in await statements.chain(transaction, given)]
+
+
 class Retrying(Supervisor):
     """Forgets how often a task was tried."""
 
@@ -161,6 +166,7 @@ BUGS: Final[dict[str, Parts]] = {
     "takeover_keeps_generation": Parts({"claim": takeover_keeps_generation}),
     "cancel_loses_to_completion": Parts({"write": cancel_loses_to_completion}),
     "ending_leaves_work_item": Parts({"end": ending_leaves_work_item}),
+    "takeover_forgets_checkpoints": Parts({"chain": takeover_forgets_checkpoints}),
     "commit_without_ledger": Parts(destination=Ungoverned),
     "retry_counts_from_zero": Parts(host=RetryingHost),
     "lost_wakeup_without_poll": Parts(dispatcher=Deaf),

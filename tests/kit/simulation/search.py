@@ -24,7 +24,7 @@ class Found:
 
 def verdict(seed: int, bug: str | None = None) -> Found | None:
     """Run one seed's world; None when nothing is wrong with it."""
-    sentences = judged(lived(seed, bug)[0])
+    sentences = judged(lived(seed, bug)[0], restores=True)
     return Found(seed, tuple(sentences)) if sentences else None
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
-from tests.kit.simulation.history import Accepted, History, Move, Stepped, Told, Work
+from tests.kit.simulation.history import Accepted, History, Move, Ran, Stepped, Told, Work
 from tests.kit.simulation.pipelines import loads_of
 from tests.kit.simulation.store import BEGINNING, Change
 from tests.kit.simulation.world import World
@@ -40,6 +40,11 @@ def history_of(world: World) -> History:
         work=[Work(row["id"], row["subject"], WorkState(row["state"])) for row in tables["work_items"].values()],
         moves=list(_moves(world.server.changes)),
         ran=world.ran,
+        restorable=[
+            Ran(*_pair(change.key), change.after["generation"])
+            for change in world.server.changes
+            if change.table == "checkpoints" and change.after
+        ],
         leaked=list(_leaked(world)),
     )
 
