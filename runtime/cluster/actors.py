@@ -49,7 +49,6 @@ class SupervisorHost:
         executor: SavingExecutor,
         plans: Plans,
         clock: Clock = utc_now,
-        shelves: Callable[[Path, UUID], Shelf] = Shelf,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -57,7 +56,7 @@ class SupervisorHost:
         self._executor = executor
         self._plans = plans
         self._clock = clock
-        self._shelves = shelves
+        self.shelves: Callable[[Path, UUID], Shelf] = Shelf
         self._current: Supervisor | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -115,7 +114,7 @@ class SupervisorHost:
             await supervisor.crew.cleared()
 
     async def _supervisor(self, taken: Taken) -> Supervisor:
-        shelf = self._shelves(self._settings.artifacts, taken.holding.execution_id)
+        shelf = self.shelves(self._settings.artifacts, taken.holding.execution_id)
         assignment = await asyncio.to_thread(assigned, taken, shelf)
         keeps = Keeps.of(taken.plan, dry_run=taken.context.dry_run)
         keeper = Keeper(self._executor.save, shelf, keeps, taken.holding.generation)

@@ -31,8 +31,8 @@ class Remote(SupervisorHandle):
             SimulatedExecutor(world, process),
             world.plans,
             lambda: world.server.now,
-            partial(SimulatedShelf, world),
         )
+        self.host.shelves = partial(SimulatedShelf, world)
         owner.on_death.append(lambda: world.later(world.delay(), self.end))
 
     @classmethod
