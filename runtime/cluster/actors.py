@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 import ray
@@ -19,32 +20,43 @@ from runtime.cluster.executor import RayExecutor
 from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
 from runtime.cluster.worker import process_settings
-from runtime.database import Database
+from runtime.database import Database, Transactions
 from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_hopeless, take
 from runtime.executions.checkpoints import Shelf
 from runtime.executions.endings import refusal
 from runtime.executions.entries import ENDINGS, summary_of
 from runtime.executions.journal import AWAY_SECONDS, Entry, Fenced, Holding, Journal, Pace
-from runtime.executions.keeper import Keeper, Keeps
+from runtime.executions.keeper import Keeper, Keeps, SavingExecutor
 from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
-from runtime.executions.supervisor import Supervisor, assigned, utc_now
+from runtime.executions.supervisor import Clock, Supervisor, assigned, utc_now
 from runtime.queue.store import Claim
+from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 RUNTIME = Principal.runtime()
 SATURATED_PERCENT = 90.0
 
 
-class ExecutionSupervisor:
+class SupervisorHost:
     """Supervises one execution at a time, then goes back to the pool."""
 
-    def __init__(self) -> None:
-        self._settings = process_settings()
-        self._database = Database(self._settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
-        self._bus = Bus(self._settings.redis_url)
-        self._plans = Plans()
-        self._executor = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
+    def __init__(
+        self,
+        settings: Settings,
+        database: Transactions,
+        bus: Bus,
+        executor: SavingExecutor,
+        plans: Plans,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._bus = bus
+        self._executor = executor
+        self._plans = plans
+        self._clock = clock
+        self.shelves: Callable[[Path, UUID], Shelf] = Shelf
         self._current: Supervisor | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -52,11 +64,6 @@ class ExecutionSupervisor:
         """Answer once the process is up and its first connection made."""
         async with self._database.statements(RUNTIME):
             self._listener = self._listener or asyncio.create_task(self._listen())
-        collector.settle()
-
-    async def progress(self, key: str, progress: Progress) -> None:
-        """Hear from a worker how far a task is."""
-        self._executor.progress(key, progress)
 
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
@@ -85,7 +92,7 @@ class ExecutionSupervisor:
             holding = await hold_to_refuse(session, claim)
         if holding is not None:
             journal = self._journal(holding)
-            ending = refusal(error, utc_now())
+            ending = refusal(error, self._clock())
             await journal.finish(ending, Entry(ENDINGS[ending.state], ending.at, summary_of(ending)))
 
     def _journal(self, holding: Holding) -> Journal:
@@ -94,11 +101,7 @@ class ExecutionSupervisor:
         return Journal(self._database, self._bus, holding, log, pace)
 
     async def _supervise(self, taken: Taken) -> None:
-        shelf = Shelf(self._settings.artifacts, taken.holding.execution_id)
-        assignment = await asyncio.to_thread(assigned, taken, shelf)
-        keeps = Keeps.of(taken.plan, dry_run=taken.context.dry_run)
-        keeper = Keeper(self._executor.save, shelf, keeps, taken.holding.generation)
-        supervisor = Supervisor(assignment, self._executor, self._journal(taken.holding), keeper)
+        supervisor = await self._supervisor(taken)
         if taken.cancelling:
             supervisor.cancel()
         self._current = supervisor
@@ -110,11 +113,37 @@ class ExecutionSupervisor:
             self._current = None
             await supervisor.crew.cleared()
 
+    async def _supervisor(self, taken: Taken) -> Supervisor:
+        shelf = self.shelves(self._settings.artifacts, taken.holding.execution_id)
+        assignment = await asyncio.to_thread(assigned, taken, shelf)
+        keeps = Keeps.of(taken.plan, dry_run=taken.context.dry_run)
+        keeper = Keeper(self._executor.save, shelf, keeps, taken.holding.generation)
+        return Supervisor(assignment, self._executor, self._journal(taken.holding), keeper, self._clock)
+
     async def _listen(self) -> None:
         """One subscription for the life of the process: whatever is told, the next beat comes at once."""
         async for topic in self._bus.wakeups(ALL_CONTROL, every=60.0):
             if topic is not None and self._current is not None:
                 self._current.look()
+
+
+class ExecutionSupervisor(SupervisorHost):
+    """A supervisor with a process of its own, whose tasks Ray runs."""
+
+    def __init__(self) -> None:
+        settings = process_settings()
+        database = Database(settings.require_database_url(), pool_size=2, name="wedsync-supervisor")
+        self._ray = RayExecutor(ray.get_runtime_context().get_actor_name() or "")
+        super().__init__(settings, database, Bus(settings.redis_url), self._ray, Plans())
+
+    async def ready(self) -> None:
+        """Answer once the process is up and its first connection made; what it loaded is never looked through again."""
+        await super().ready()
+        collector.settle()
+
+    async def progress(self, key: str, progress: Progress) -> None:
+        """Hear from a worker how far a task is."""
+        self._ray.progress(key, progress)
 
 
 SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1)(ExecutionSupervisor)

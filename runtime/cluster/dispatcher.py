@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from models.errors import Unavailable
+from models.errors import DomainError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
 from runtime.cluster.upkeep import Upkeep
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions.logs import prune_logs
 from runtime.executions.retention import keep_partitions, prune_checkpoints
 from runtime.queue import leases
@@ -63,7 +63,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: Transactions,
         bus: Bus,
         pool: Pool[SupervisorHandle],
         workers: Workers,
@@ -89,7 +89,7 @@ class Dispatcher:
         self._pruning: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Dispatch until `close`; a database that is away is waited for."""
+        """Dispatch until `close`; a database that is away, or refuses, is waited for."""
         self._ended.clear()
         listener = asyncio.create_task(self._listen())
         self._pool.resize(0, 0.0)
@@ -97,8 +97,8 @@ class Dispatcher:
             while not self._closing:
                 try:
                     more = await self.step()
-                except Unavailable as error:
-                    log.warning("the database is away: %s", error)
+                except DomainError as error:
+                    log.warning("nothing can be claimed now: %s", error)
                     more = False
                 if not more:
                     with contextlib.suppress(TimeoutError):
@@ -106,6 +106,8 @@ class Dispatcher:
                             await self._news.wait()
                 self._news.clear()
         finally:
+            # Who is cancelled before it began gives nothing back.
+            await asyncio.sleep(0)
             held = list(self._tasks.values())
             ending = [*self._tasks, listener, *filter(None, [self._pruning])]
             for task in ending:
@@ -148,7 +150,7 @@ class Dispatcher:
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
         for claim in self._dropped:
-            await queue.release(session, claim)
+            await queue.release(session, claim, self.name)
         self._dropped.clear()
         await queue.release_lapsed(session)
         waiting, waited = await queue.waiting(session, self._settings.supervisors_max)
@@ -199,10 +201,10 @@ class Dispatcher:
         try:
             async with self._database.statements(RUNTIME) as session:
                 for claim in claims:
-                    await queue.release(session, claim)
+                    await queue.release(session, claim, self.name)
                 if leaving:
                     await leases.drop(session, self.name, self.name)
-        except Unavailable as error:
+        except DomainError as error:
             self._dropped.extend(claims)
             log.warning("%d items of %s are given back later, or their leases lapse: %s", len(claims), self.name, error)
 
@@ -231,11 +233,11 @@ class Dispatcher:
             self._news.set()
 
 
-async def _prune_artifacts(settings: Settings, database: Database) -> None:
+async def _prune_artifacts(settings: Settings, database: Transactions) -> None:
     """Remove logs and checkpoints whose retention is over, some at a time."""
     try:
         await prune_checkpoints(database, settings.artifacts, settings.checkpoint_retention_days)
-    except (OSError, Unavailable) as error:
+    except (OSError, DomainError) as error:
         log.warning("old checkpoints stay: %s", error)
     pruned, days = PRUNED_LOGS, settings.log_retention_days
     while pruned == PRUNED_LOGS:

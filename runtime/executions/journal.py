@@ -10,7 +10,7 @@ from models.errors import Exhausted, Unavailable
 from models.executions import ExecutionState, Keeping
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions import records
 from runtime.executions.checkpoints import Kept
 from runtime.executions.keeper import Keeper
@@ -42,7 +42,9 @@ class Journal:
     A database that is away is waited for: what it may have committed without a word is not written twice.
     """
 
-    def __init__(self, database: Database, bus: Bus, holding: Holding, log: LogFile, pace: Pace = DEFAULT_PACE) -> None:
+    def __init__(
+        self, database: Transactions, bus: Bus, holding: Holding, log: LogFile, pace: Pace = DEFAULT_PACE
+    ) -> None:
         self._database = database
         self._bus = bus
         self._holding = holding

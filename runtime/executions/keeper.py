@@ -13,11 +13,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from models.executions import ExecutionState, Keeping
 from runtime.executions.checkpoints import Kept, Place, Shelf
-from runtime.executions.executor import TaskResult
+from runtime.executions.executor import Executor, TaskResult
 from runtime.pipelines.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,13 @@ LAST_SECONDS: Final = {ExecutionState.COMPLETED: 300.0, ExecutionState.FAILED: 6
 
 Save: TypeAlias = Callable[[TaskResult, str], Awaitable[Place]]
 """Writes the output of a task to a file of the artifact store; raises whatever is in the way."""
+
+
+class SavingExecutor(Executor, Protocol):
+    """An executor that writes outputs of what it ran."""
+
+    async def save(self, output: TaskResult, file: str) -> Place:
+        """As `Save` says."""
 
 
 @dataclass(frozen=True, slots=True)

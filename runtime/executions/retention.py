@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from runtime.access.principal import Principal
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions.checkpoints import clear_shelves, old_shelves
 
 RUNTIME = Principal.runtime()
@@ -38,7 +38,7 @@ async def keep_partitions(session: Session, retention_days: int) -> None:
     await session.execute(_KEEP, {"ahead": DAYS_AHEAD, "days": retention_days})
 
 
-async def prune_checkpoints(database: Database, artifacts: Path, days: int) -> None:
+async def prune_checkpoints(database: Transactions, artifacts: Path, days: int) -> None:
     """Remove the checkpoints of executions that ended more than `days` ago, and files that nobody knows any more.
 
     Some at a time; raises OSError, and `Unavailable` when the database is away.

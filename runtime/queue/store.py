@@ -123,14 +123,17 @@ def given_up(claimed: Claim) -> Terminal | None:
 
 _RELEASE = text("""
     UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
-    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    WHERE id = :id AND generation = :generation AND state = 'claimed' AND holder = :holder
     RETURNING id
 """)
 
 
-async def release(session: Session, claimed: Claim) -> bool:
-    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off."""
-    parameters = {"id": claimed.id, "generation": claimed.generation}
+async def release(session: Session, claimed: Claim, holder: str) -> bool:
+    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off.
+
+    A claim need not last: one that a crash undid is made again with its generation, so that the holder tells, too.
+    """
+    parameters = {"id": claimed.id, "generation": claimed.generation, "holder": holder}
     return (await session.execute(_RELEASE, parameters)).first() is not None
 
 

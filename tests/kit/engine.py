@@ -87,7 +87,7 @@ class Bench:
         async with self.database.transaction(ENGINEER) as session:
             plan = compile_definition(parse_definition(definition), await catalog(session))
             identity = uuid4()
-            await _save(session, identity, str(definition["pipeline_name"]), plan)
+            await save_plan(session, identity, str(definition["pipeline_name"]), plan)
             return identity, plan
 
     async def submit(
@@ -134,7 +134,8 @@ class Bench:
         return execution, await self.supervisor(await self.take()).supervise()
 
 
-async def _save(session: AsyncSession, identity: UUID, name: str, plan: Plan) -> None:
+async def save_plan(session: AsyncSession, identity: UUID, name: str, plan: Plan) -> None:
+    """Keep a plan as version 1 of a new pipeline."""
     await session.execute(
         text("""INSERT INTO data_pipelines (id, pipeline_name, pipeline_type, source_config, destination_config,
                                             version, created_by)

@@ -89,7 +89,7 @@ async def test_what_a_dead_supervisor_had_is_taken_over_although_the_backfill_is
     found = await yard.request("2026-01-01", "2026-01-11")
     (running,) = await yard.claim()
     async with yard.database.statements(RUNTIME) as session:
-        await queue.release(session, running)
+        await queue.release(session, running, "yard")
     async with yard.database.statements(ENGINEER) as session:
         await control.pause(session, found.id)
     assert [claim.subject for claim in await yard.claim()] == [running.subject]

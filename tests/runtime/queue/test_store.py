@@ -76,14 +76,24 @@ async def test_an_item_that_is_given_back_is_claimed_at_once_and_its_old_holder_
     await enqueue(database, 0)
     (first,) = await claim(database, 1)
     async with database.transaction(RUNTIME) as session:
-        assert await store.release(session, first)
-        assert not await store.release(session, first)
+        assert await store.release(session, first, "me")
+        assert not await store.release(session, first, "me")
     (second,) = await claim(database, 1)
     assert (second.id, second.generation, second.attempts) == (first.id, first.generation + 1, first.attempts + 1)
     async with database.transaction(RUNTIME) as session:
-        assert not await store.release(session, first), "a late word of the old holder takes nothing from the new one"
+        assert not await store.release(session, first, "me"), (
+            "a late word of the old holder takes nothing from the new one"
+        )
         assert not await store.settle(session, first, {"late": True})
         assert await store.settle(session, second, {"late": False})
+
+
+async def test_only_its_holder_gives_an_item_back(database: Database) -> None:
+    await enqueue(database, 0)
+    (mine,) = await claim(database, 1)
+    async with database.transaction(RUNTIME) as session:
+        assert not await store.release(session, mine, "one whose claim of the same generation a crash undid")
+        assert await store.settle(session, mine)
 
 
 async def test_who_waits_gets_the_result(database: Database, bus: Bus) -> None:
