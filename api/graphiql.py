@@ -15,6 +15,11 @@ _HEADERS: Final = "const defaultHeaders = {};"
 _SIGNED_HEADERS: Final = "const defaultHeaders = token ? { authorization: `Bearer ${token}` } : {};"
 _SOCKET: Final = "        subscriptionUrl,\n"
 _SIGNED_SOCKET: Final = "        subscriptionUrl,\n        wsConnectionParams: defaultHeaders,\n"
+_LOADING: Final = ">Loading...<"
+_LOADING_FROM: Final = (
+    ">GraphiQL is loaded from unpkg.com. Where that cannot be reached, point any GraphQL client at this address, with"
+    " the header <code>authorization: Bearer $(wedsync token --role data_engineer)</code>.<"
+)
 _BEGIN: Final = "<script>\n      const EXAMPLE_QUERY"
 
 
@@ -26,4 +31,5 @@ def signing_in(page: str) -> str:
     if _BEGIN not in page:
         return page
     page = page.replace(_BEGIN, _BEGIN.replace("<script>\n", f"<script>{_READ}\n"), 1)
+    page = page.replace(_LOADING, _LOADING_FROM, 1)
     return page.replace(_HEADERS, _SIGNED_HEADERS, 1).replace(_SOCKET, _SIGNED_SOCKET, 1)

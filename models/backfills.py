@@ -1,6 +1,6 @@
-"""Backfills: a range of days of a pipeline's past, run chunk by chunk."""
+"""Backfills: a range of a pipeline's past, run chunk by chunk."""
 
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Index, Text, Uuid, text
 from sqlmodel import Field
 
 from models.base import ChangingEntity
-from models.fields import Choice, Moment, one_of, server
+from models.fields import Choice, Document, JsonObject, Moment, one_of, server
 
 
 class BackfillState(StrEnum):
@@ -22,25 +22,31 @@ class BackfillState(StrEnum):
 
 
 class Backfill(ChangingEntity, table=True):
-    """The half-open range of days `[range_start, range_end)`, cut into `total` chunks of `chunk` (such as `1d`).
+    """The half-open range of moments `[range_start, range_end)`, cut into chunks of `chunk` (such as `1d`).
 
-    Each chunk is an execution with the range in its context; at most `most_at_once` of them are claimed at a time.
+    `total` chunks are executions of it, each with its range in its context; `already` ones needed none, since they had
+    completed or were under way. At most `most_at_once` of its work items are `queued` or `claimed`; the others are
+    `held`. A cancelled one has `finished_at` once the last that ran has ended.
     """
 
     __tablename__ = "backfills"
     __table_args__ = (
         one_of("state", BackfillState),
         CheckConstraint("range_end > range_start", name="range_goes_forward"),
+        CheckConstraint("most_at_once > 0", name="runs_some"),
         Index("idx_backfills_pipeline", "pipeline_id", text("created_at DESC")),
+        Index("idx_backfills_open", "created_at", postgresql_where=text("finished_at IS NULL")),
     )
 
     pipeline_id: UUID = Field(foreign_key="data_pipelines.id", ondelete="CASCADE", sa_type=Uuid)
-    range_start: date
-    range_end: date
+    range_start: datetime = Field(sa_type=Moment)
+    range_end: datetime = Field(sa_type=Moment)
     chunk: str = Field(sa_type=Text)
     most_at_once: int = Field(default=1, sa_column_kwargs=server("1"))
     priority: int = Field(default=-10, sa_column_kwargs=server("-10"))
+    parameters: JsonObject = Field(default_factory=dict, sa_type=Document(JsonObject), sa_column_kwargs=server("'{}'"))
     total: int
+    already: int = Field(default=0, sa_column_kwargs=server("0"))
     state: BackfillState = Field(
         default=BackfillState.RUNNING, sa_type=Choice(BackfillState), sa_column_kwargs=server("'running'")
     )

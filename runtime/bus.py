@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 WORK: Final = "wedsync:work"
+SCHEDULES: Final = "wedsync:schedules"
 ALL_EVENTS: Final = "wedsync:events"
 ALL_CONTROL: Final = "wedsync:control:*"
 RECONNECT_SECONDS: Final = 0.5

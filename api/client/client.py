@@ -8,7 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backfills import Backfills
 from api.client.backups import Backups
+from api.client.pools import Pools
+from api.client.retries import Retries
+from api.client.schedules import Schedules
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -84,6 +88,26 @@ class Client:
         """The earlier versions of the tables of destinations."""
         return Backups(self._transport)
 
+    @property
+    def retries(self) -> Retries:
+        """Ended executions, taken up again."""
+        return Retries(self._transport)
+
+    @property
+    def pools(self) -> Pools:
+        """The pools that limit how many executions run at once."""
+        return Pools(self._transport)
+
+    @property
+    def backfills(self) -> Backfills:
+        """The backfills of pipelines."""
+        return Backfills(self._transport)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of pipelines."""
+        return Schedules(self._transport)
+
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""
         if entry.kind is EntryKind.PIPELINE:
@@ -154,9 +178,18 @@ class Client:
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Execution:
-        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now."""
-        given: JsonObject = {"parameters": parameters or {}, "dryRun": dry_run, "idempotencyKey": idempotency_key}
+        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now.
+
+        Without a priority it has its pipeline's.
+        """
+        given: JsonObject = {
+            "parameters": parameters or {},
+            "dryRun": dry_run,
+            "idempotencyKey": idempotency_key,
+            "priority": priority,
+        }
         answer = await self._transport.ask(operations.EXECUTE, id=name, input=given)
         accepted = Accepted.model_validate(answer)
         if accepted.state is not ExecutionState.QUEUED or as_uuid(name) is not None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from models.errors import Terminal
-from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_asyncpg, translated, unreachable
 from runtime.connectors._postgres_names import TableName, literal
 from runtime.connectors._postgres_pool import Keeping, Pool
@@ -245,7 +245,7 @@ def _begun_with(config: PostgresConfig, mark: str | None) -> str:
     if mark is not None:
         settings["application_name"] = mark
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
-    return f"BEGIN; SELECT {calls}"
+    return f"BEGIN; SELECT {calls}, {NOTICING_LOSS}"
 
 
 async def _connected(config: PostgresConfig) -> asyncpg.Connection:

@@ -73,6 +73,9 @@ async def _landed(load: Load) -> list[str]:
     return wrong + [f"nothing landed of {sorted(missing)}"] * bool(missing)
 
 
+BEGINNINGS: Final = ("execution_started", "execution_taken_over")
+
+
 @dataclass(frozen=True, slots=True)
 class Happening:
     """An event of a run."""
@@ -120,13 +123,17 @@ class History:
                 found.append((one.at, next(after, None)))
         return sorted(found, key=lambda pair: pair[0])
 
+    def begun(self) -> list[datetime]:
+        """When supervisors began with runs, first ones and others."""
+        return sorted(one.at for one in self.happenings if one.kind in BEGINNINGS)
+
     def takeovers(self) -> list[datetime]:
-        """When a run was begun again by another supervisor."""
+        """When a run was taken over by another supervisor."""
         begun, again = set[UUID](), []
         for one in self.happenings:
-            if one.kind in ("execution_started", "execution_taken_over"):
-                if one.run in begun:
-                    again.append(one.at)
+            if one.kind == "execution_taken_over" or (one.kind == "execution_started" and one.run in begun):
+                again.append(one.at)
+            if one.kind in BEGINNINGS:
                 begun.add(one.run)
         return sorted(again)
 

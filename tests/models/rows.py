@@ -57,11 +57,13 @@ SEED = f"""
     INSERT INTO leases (name, holder, acquired_at, expires_at) VALUES ('l', 'h', now(), now());
     INSERT INTO schedules (id, pipeline_id, config) VALUES ({SCHEDULE}, {PIPELINE}, '{{}}');
     INSERT INTO schedule_fires (schedule_id, fire_time, outcome) VALUES ({SCHEDULE}, now(), 'skipped');
+    INSERT INTO schedule_arrivals (schedule_id, cause) VALUES ({SCHEDULE}, 'execution:1');
     INSERT INTO backfills (pipeline_id, range_start, range_end, chunk, total, requested_by)
         VALUES ({PIPELINE}, '2026-01-01', '2026-02-01', '1d', 31, {ENGINEERS});
     INSERT INTO checkpoints (execution_id, task_name, generation, attempt, blocks, report, kept)
         VALUES ({EXECUTION}, 'read', 1, 1, '[]', '{{}}', 'always');
     INSERT INTO concurrency_pools (name, slots) VALUES ('warehouse', 2);
+    INSERT INTO pipeline_turns (pipeline_id, taken_at) VALUES (gen_random_uuid(), now());
     INSERT INTO audit_log (actor_role, action, entity_type) VALUES ('runtime', 'a', 'e');
 """
 
@@ -161,6 +163,7 @@ TABLES = {
     "schedule_fires": Statements(
         f"(schedule_id, fire_time, outcome) VALUES ({SCHEDULE}, 'epoch', 'missed')", "reason = 'r'"
     ),
+    "schedule_arrivals": Statements(f"(schedule_id, cause) VALUES ({SCHEDULE}, 'new')", "decided_at = now()"),
     "backfills": Statements(
         f"""(pipeline_id, range_start, range_end, chunk, total)
             VALUES ({PIPELINE}, '2026-03-01', '2026-04-01', '1d', 31)""",
@@ -172,6 +175,7 @@ TABLES = {
         "generation = 2",
     ),
     "concurrency_pools": Statements("(name, slots) VALUES ('new', 1)", "slots = 3"),
+    "pipeline_turns": Statements("(pipeline_id, taken_at) VALUES (gen_random_uuid(), now())", "taken_at = now()"),
     "audit_log": Statements(
         "(actor, actor_role, action, entity_type) VALUES (:me, :role, 'a', 'e')", "action = 'forged'"
     ),

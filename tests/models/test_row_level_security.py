@@ -39,9 +39,11 @@ MATRIX = {
     "leases":              ("SIUD", "SIUD",  "S---", "SIUD"),
     "schedules":           ("SIUD", "SIUD",  "S---", "SIUD"),
     "schedule_fires":      ("SI--", "SI--",  "S---", "SIUD"),
+    "schedule_arrivals":   ("SI-D", "SI-D",  "----", "SIUD"),
     "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
     "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),
     "concurrency_pools":   ("SIUD", "SIUD",  "S---", "S---"),
+    "pipeline_turns":      ("SIUD", "SIUD",  "S---", "SIUD"),
     "audit_log":           ("SI--", "-I--",  "-I--", "-I--"),
     "auth.users":          ("SIUD", "----",  "----", "S---"),
 }  # fmt: skip

@@ -7,13 +7,17 @@ CREATE TABLE schedules (
     config JSONB NOT NULL,
     is_paused BOOLEAN NOT NULL DEFAULT false,
     next_fire_at TIMESTAMPTZ,
+    due_at TIMESTAMPTZ,
     last_fire_at TIMESTAMPTZ,
+    watches TEXT,
     event_cursor JSONB NOT NULL DEFAULT '{}',
+    webhook_secret JSONB NOT NULL DEFAULT '{}',
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70);
 
-CREATE INDEX idx_schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL AND NOT is_paused;
+CREATE INDEX idx_schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX idx_schedules_watches ON schedules (watches) WHERE watches IS NOT NULL;
 CREATE TRIGGER stamp_update BEFORE UPDATE ON schedules FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
 
 -- The primary key is what makes a moment fire once, however many schedulers there are.
@@ -30,15 +34,59 @@ CREATE TABLE schedule_fires (
 
 CREATE INDEX idx_schedule_fires_execution ON schedule_fires (execution_id);
 
+-- What event schedules wait for, as it happens: written in the transaction that makes it so, decided by the scheduler.
+CREATE TABLE schedule_arrivals (
+    schedule_id UUID NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
+    cause TEXT NOT NULL,
+    happened_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    decided_at TIMESTAMPTZ,
+    PRIMARY KEY (schedule_id, cause)
+);
+
+CREATE INDEX idx_schedule_arrivals_open ON schedule_arrivals (schedule_id, happened_at) WHERE decided_at IS NULL;
+
+CREATE FUNCTION wedsync.tell_completion() RETURNS trigger
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    INSERT INTO public.schedule_arrivals (schedule_id, cause)
+    SELECT id, 'execution:' || NEW.id FROM public.schedules WHERE watches = 'pipeline:' || NEW.pipeline_id
+    ON CONFLICT DO NOTHING;
+    IF EXISTS (SELECT FROM public.schedules WHERE watches IS NOT NULL AND starts_with(watches, 'dataset:')) THEN
+        INSERT INTO public.schedule_arrivals (schedule_id, cause)
+        SELECT DISTINCT schedule.id, 'execution:' || NEW.id
+        FROM public.pipeline_versions AS version
+        CROSS JOIN LATERAL json_array_elements(version.plan -> 'steps') AS step
+        JOIN public.schedules AS schedule
+            ON schedule.watches = 'dataset:' || (step #>> '{load,destination}') || '/' || (step #>> '{load,table}')
+        WHERE version.pipeline_id = NEW.pipeline_id AND version.version = NEW.version
+            AND schedule.pipeline_id <> NEW.pipeline_id AND coalesce((step ->> 'enabled')::boolean, true)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER tell_completion AFTER UPDATE OF status ON pipeline_executions
+    FOR EACH ROW WHEN (NEW.status = 'completed' AND OLD.status <> 'completed' AND NOT NEW.dry_run)
+    EXECUTE FUNCTION wedsync.tell_completion();
+
+-- Which of a pipeline's executions have not ended: a few among all that it ever had.
+CREATE INDEX idx_pipeline_executions_unfinished ON pipeline_executions (pipeline_id) WHERE status = 'running';
+-- Executions that wait for the one before them to end.
+CREATE INDEX idx_work_items_held ON work_items (created_at) WHERE state = 'queued' AND run_after = 'infinity';
+
 CREATE TABLE backfills (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
     pipeline_id UUID NOT NULL REFERENCES data_pipelines (id) ON DELETE CASCADE,
-    range_start DATE NOT NULL,
-    range_end DATE NOT NULL,
+    range_start TIMESTAMPTZ NOT NULL,
+    range_end TIMESTAMPTZ NOT NULL,
     chunk TEXT NOT NULL,
-    most_at_once INTEGER NOT NULL DEFAULT 1,
+    most_at_once INTEGER NOT NULL DEFAULT 1 CONSTRAINT runs_some CHECK (most_at_once > 0),
     priority INTEGER NOT NULL DEFAULT -10,
+    parameters JSONB NOT NULL DEFAULT '{}',
     total INTEGER NOT NULL,
+    already INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'running'
         CONSTRAINT state_is_known CHECK (state IN ('running', 'paused', 'completed', 'failed', 'cancelled')),
     requested_by UUID REFERENCES auth.users (id),
@@ -49,6 +97,7 @@ CREATE TABLE backfills (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX idx_backfills_pipeline ON backfills (pipeline_id, created_at DESC);
+CREATE INDEX idx_backfills_open ON backfills (created_at) WHERE finished_at IS NULL;
 CREATE TRIGGER stamp_update BEFORE UPDATE ON backfills FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
 
 ALTER TABLE pipeline_executions ADD COLUMN backfill_id UUID REFERENCES backfills (id) ON DELETE SET NULL;
@@ -95,7 +144,7 @@ ALTER TABLE execution_events ADD CONSTRAINT kind_is_known
     ));
 
 CALL wedsync.protect('schedules');
-CALL wedsync.open_to_people('schedules', '{INSERT,UPDATE,DELETE}');
+CALL wedsync.open_to_people('schedules', '{INSERT,UPDATE,DELETE}', '{webhook_secret}');
 CALL wedsync.let_engineers_manage('schedules', 'schedules');
 CALL wedsync.let_analysts_read('schedules', 'schedules');
 CALL wedsync.let_runtime('schedules', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
@@ -105,6 +154,11 @@ CALL wedsync.open_to_people('schedule_fires', '{INSERT}');
 CALL wedsync.let_engineers_manage('schedule_fires', 'fires');
 CALL wedsync.let_analysts_read('schedule_fires', 'fires');
 CALL wedsync.let_runtime('schedule_fires', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
+
+CALL wedsync.protect('schedule_arrivals');
+CALL wedsync.open_to_people('schedule_arrivals', '{INSERT,DELETE}');
+CALL wedsync.let_engineers_manage('schedule_arrivals', 'arrivals');
+CALL wedsync.let_runtime('schedule_arrivals', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
 CALL wedsync.protect('backfills');
 CALL wedsync.open_to_people('backfills', '{INSERT,UPDATE,DELETE}');
@@ -123,3 +177,22 @@ CALL wedsync.open_to_people('concurrency_pools', '{INSERT,UPDATE,DELETE}');
 CALL wedsync.let_engineers_manage('concurrency_pools', 'pools');
 CALL wedsync.let_analysts_read('concurrency_pools', 'pools');
 CALL wedsync.let_runtime('concurrency_pools', 'SELECT');
+
+-- A backfill's items wait as `held`, out of the way of every claim, until it is their turn.
+ALTER TABLE work_items DROP CONSTRAINT state_is_known;
+ALTER TABLE work_items ADD CONSTRAINT state_is_known
+    CHECK (state IN ('held', 'queued', 'claimed', 'done', 'failed', 'cancelled'));
+ALTER TABLE work_items ADD COLUMN backfill_id UUID;
+GRANT SELECT (backfill_id) ON work_items TO authenticated;
+CREATE INDEX idx_work_items_backfill ON work_items (backfill_id, state, created_at)
+    WHERE backfill_id IS NOT NULL AND state IN ('held', 'queued', 'claimed');
+
+-- Deadlines
+ALTER TABLE data_pipelines ADD COLUMN deadline_minutes INTEGER;
+GRANT SELECT (deadline_minutes) ON data_pipelines TO authenticated;
+ALTER TABLE pipeline_executions ADD COLUMN late_at TIMESTAMPTZ;
+GRANT SELECT (late_at) ON pipeline_executions TO authenticated;
+CREATE INDEX idx_pipeline_executions_due ON pipeline_executions (pipeline_id, started_at)
+    WHERE status = 'running' AND late_at IS NULL AND backfill_id IS NULL;
+CREATE INDEX idx_pipeline_executions_history ON pipeline_executions (pipeline_id, started_at DESC)
+    INCLUDE (completed_at) WHERE status = 'completed' AND NOT dry_run AND backfill_id IS NULL;

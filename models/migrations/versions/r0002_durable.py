@@ -9,5 +9,6 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
-    """Run the script of this revision."""
+    """Run the scripts of this revision."""
     run_script("durable.sql")
+    run_script("claiming.sql")
