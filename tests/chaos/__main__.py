@@ -16,7 +16,7 @@ from tests.chaos.world import world
 LEASE_SECONDS: Final = 15.0
 
 SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
-    "workers": (killing.workers, Size(10, 4, (0.5, 2.0), 10), Size(200, 6, (0.5, 2.0), 400)),
+    "workers": (killing.workers, Size(30, 4, (0.5, 2.0), 15), Size(200, 6, (0.5, 2.0), 400)),
     "supervisors": (killing.supervisors, Size(10, 3, (3.0, 6.0), 4), Size(300, 3, (3.0, 6.0), 100)),
     "zombies": (stopping.zombies, Size(2, 1, (0.0, 0.0), 2), Size(10, 1, (0.0, 0.0), 10)),
     "sleepers": (stopping.sleepers, Size(12, 3, (0.0, 0.0), 2), Size(60, 4, (0.0, 0.0), 20)),

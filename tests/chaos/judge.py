@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -110,8 +110,8 @@ class History:
             ]
         )
 
-    def lost_workers(self) -> list[tuple[datetime, datetime | None]]:
-        """When each loss of a worker was noticed, and when its step ran again."""
+    def lost_workers(self) -> list[tuple[str, datetime, datetime | None]]:
+        """The step of each worker that was lost, when that was noticed, and when the step was begun again."""
         found = []
         for index, one in enumerate(self.happenings):
             if one.kind == "step_retrying" and one.is_lost_worker:
@@ -120,8 +120,8 @@ class History:
                     for later in self.happenings[index + 1 :]
                     if (later.run, later.kind, later.step) == (one.run, "step_started", one.step)
                 )
-                found.append((one.at, next(after, None)))
-        return sorted(found, key=lambda pair: pair[0])
+                found.append((one.step or "", one.at, next(after, None)))
+        return found
 
     def begun(self) -> list[datetime]:
         """When supervisors began with runs, first ones and others."""
@@ -147,12 +147,12 @@ class History:
         return again
 
 
-def delays(causes: Sequence[datetime], effects: Sequence[datetime], within: timedelta) -> list[float]:
-    """Seconds from each cause to the first effect after it that no earlier cause has; a cause without one has none."""
-    left, found = sorted(effects), list[float]()
-    for cause in sorted(causes):
-        effect = next((one for one in left if cause <= one <= cause + within), None)
-        if effect is not None:
-            left.remove(effect)
+def delays(causes: Sequence[datetime], effects: Sequence[datetime]) -> list[float]:
+    """Seconds to each effect from the last cause before it that no earlier effect has; a cause may have none."""
+    left, found = sorted(causes), list[float]()
+    for effect in sorted(effects):
+        cause = max((one for one in left if one <= effect), default=None)
+        if cause is not None:
+            left.remove(cause)
             found.append((effect - cause).total_seconds())
     return found

@@ -117,13 +117,19 @@ class World:
         return next(process for process, title in self.ray() if title.startswith(f"ray::{DISPATCHER}"))
 
     def workers(self) -> list[tuple[psutil.Process, str]]:
-        """The processes that run a step now, each with `task:phase`."""
-        found = [(process, title.removeprefix("ray::")) for process, title in self.ray() if title.startswith("ray::")]
-        return [(process, name) for process, name in found if ":" in name and not name.startswith((SUPERVISOR, "IDLE"))]
+        """The processes that run a step now, each with its task."""
+        found = [(process, task_of(title)) for process, title in self.ray()]
+        return [(process, task) for process, task in found if task]
 
     def part(self, name: str) -> psutil.Process:
         """A process of Ray itself: `raylet` or `gcs_server`."""
         return next(process for process, _ in self.ray() if process.name() == name)
+
+
+def task_of(title: str) -> str:
+    """The task that a worker's title names, as `ray::task:phase`; empty for others."""
+    name, _, phase = title.removeprefix("ray::").partition(":")
+    return name if title.startswith("ray::") and phase and SUPERVISOR not in name else ""
 
 
 def now() -> datetime:
