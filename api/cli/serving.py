@@ -57,7 +57,7 @@ async def _work(stack: Stack, telling: "Telling", *, demo: bool) -> None:
     await stack.start()
     telling.answers(stack)
     async with AsyncExitStack() as exits:
-        watching = asyncio.create_task(_watch(stack))
+        watching = asyncio.create_task(_watch(stack, telling))
         exits.callback(watching.cancel)
         demonstration = await exits.enter_async_context(_demonstration().prepared(stack)) if demo else None
         await _unless(watching, stack.runtime_ready())
@@ -85,10 +85,11 @@ async def _unless(watching: "asyncio.Task[None]", work: Coroutine[object, object
         doing.cancel()
 
 
-async def _watch(stack: Stack) -> None:
+async def _watch(stack: Stack, telling: "Telling") -> None:
     """Start again each part that has ended by itself; raises `Unavailable` when one will not stay."""
     while True:
-        await stack.mend()
+        for happened in await stack.mend():
+            telling.mended(happened)
         await asyncio.sleep(CHECK_SECONDS)
 
 
@@ -111,6 +112,10 @@ class Telling:
     def loaded(self, pipelines: list[str]) -> None:
         """The demo's pipelines are saved."""
         say(f"The demo is loaded: {', '.join(pipelines)}. `wedsync run NAME --watch` runs one.")
+
+    def mended(self, happened: str) -> None:
+        """A part ended by itself and was started again."""
+        say(f"{happened}.", "dim")
 
     def stops(self) -> None:
         """The parts are being stopped."""
@@ -135,6 +140,10 @@ class MachineTelling(Telling):
     def loaded(self, pipelines: list[str]) -> None:
         """The demo's pipelines are saved."""
         print_json({"stage": "loaded", "pipelines": list(pipelines)})
+
+    def mended(self, happened: str) -> None:
+        """A part ended by itself and was started again."""
+        print_json({"stage": "mended", "what": happened})
 
     def stops(self) -> None:
         """The parts are being stopped."""

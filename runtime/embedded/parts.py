@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -12,7 +13,22 @@ from runtime.embedded.processes import Child
 log = logging.getLogger(__name__)
 
 STAYS_SECONDS = 10.0
-"""A part that ends sooner than this after it was started again will not stay, however often it is started."""
+"""A part that ends sooner than this after its start has not stayed."""
+
+MOST_SHORT_LIVES = 3
+"""A part that has not stayed this often in a row will not, however often it is started."""
+
+FIRST_PAUSE_SECONDS = 0.5
+"""Between an end that came too soon and the next start; each further one waits twice as long."""
+
+
+@dataclass(slots=True)
+class _Life:
+    """When a part began, and how often in a row it has not stayed until now."""
+
+    began: float
+    short: int = 0
+    next_at: float | None = None
 
 
 class Parts:
@@ -23,27 +39,43 @@ class Parts:
         self._clock = clock
         self._children: list[Child] = []
         self._told: dict[str, tuple[Mapping[str, str], Path]] = {}
-        self._again: dict[str, float] = {}
+        self._lives: dict[str, _Life] = {}
 
     def begin(self, child: Child, environment: Mapping[str, str], logs: Path) -> None:
         """Let a child run in this environment, with its log in the folder."""
         if child not in self._children:
             self._children.append(child)
         self._told[child.name] = (environment, logs)
+        self._lives.setdefault(child.name, _Life(0)).began = self._clock()
         child.begin(environment, logs)
         self._guard.end(child.pid)
 
-    def mend(self) -> list[str]:
-        """Start again what has ended by itself; the names. Raises `Unavailable` for what ends again and again."""
-        ended = [child for child in self._children if child.ending is not None]
-        for child in ended:
-            if self._clock() < self._again.get(child.name, float("-inf")) + STAYS_SECONDS:
-                raise Unavailable(str(child.ending), hint=f"its log is {child.log}", code="part_ended")
-            log.warning("%s; it is started again", child.ending)
-            self._again[child.name] = self._clock()
-            self._children.remove(child)
-            self.begin(child.again(), *self._told[child.name])
-        return [child.name for child in ended]
+    def mend(self) -> dict[str, str]:
+        """Start again what has ended by itself: how each had, by name.
+
+        One that ended soon after its start waits for its next. Raises `Unavailable` for what ends so again and again.
+        """
+        ended = {child: child.ending for child in self._children}
+        return {
+            child.name: ending for child, ending in ended.items() if ending is not None and self._again(child, ending)
+        }
+
+    def _again(self, child: Child, ending: str) -> bool:
+        """Start a part that has ended again; False when it has to wait."""
+        life, now = self._lives[child.name], self._clock()
+        if life.next_at is None:
+            life.short = life.short + 1 if now < life.began + STAYS_SECONDS else 0
+            if life.short == MOST_SHORT_LIVES:
+                said = f"{ending}, as it did before: {MOST_SHORT_LIVES} times it has not stayed {STAYS_SECONDS:g} s"
+                raise Unavailable(said, hint=f"its log is {child.log}", code="part_ended")
+            life.next_at = now + FIRST_PAUSE_SECONDS * 2 ** (life.short - 1) if life.short else now
+        if now < life.next_at:
+            return False
+        log.warning("%s; it is started again", ending)
+        life.next_at = None
+        self._children.remove(child)
+        self.begin(child.again(), *self._told[child.name])
+        return True
 
     def pid(self, name: str) -> int:
         """The process of a part now; raises KeyError for one that was not begun."""

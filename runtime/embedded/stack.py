@@ -167,18 +167,24 @@ class Stack:
         """Wait until executions can run; raises `Unavailable` when the runtime does not get there."""
         await self._answers("/readyz/runtime", RUNTIME_SECONDS)
 
-    async def mend(self) -> None:
-        """Start again the parts that have ended by themselves; raises `Unavailable` for one that will not stay."""
+    async def mend(self) -> list[str]:
+        """Start again the parts that have ended by themselves: what happened to each.
+
+        Raises `Unavailable` for one that will not stay.
+        """
         async with self._mending:
+            told = []
             if self.postgres is not None and not self.postgres.is_running:
-                log.warning("the embedded PostgreSQL has ended; it is started again")
+                told.append("the embedded PostgreSQL has ended")
                 await _patiently(self._start_postgres)
             if self._valkey is not None and not self._valkey.is_running:
-                log.warning("the embedded Valkey has ended; it is started again")
+                told.append("the embedded Valkey has ended")
                 await _patiently(self._start_valkey)
-            if RUNTIME in self.parts.mend():
+            ended = self.parts.mend()
+            if RUNTIME in ended:
                 with suppress(OSError, asyncpg.PostgresError):
                     await _forget_dispatchers(self.postgres)
+            return [f"{ending}; it was started again" for ending in (*told, *ended.values())]
 
     def stop(self) -> None:
         """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""

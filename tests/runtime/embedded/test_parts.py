@@ -1,6 +1,6 @@
 """The parts of a stack are started again when they end, unless they will not stay."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import Unavailable
 from runtime.embedded.guard import Guard
-from runtime.embedded.parts import STAYS_SECONDS, Parts
+from runtime.embedded.parts import FIRST_PAUSE_SECONDS, MOST_SHORT_LIVES, STAYS_SECONDS, Parts
 from runtime.embedded.processes import Child
 from tests.kit.eventually import eventually
 
@@ -41,40 +41,47 @@ def parts(guard: Guard, clock: Clock, tmp_path: Path, monkeypatch: pytest.Monkey
         stop()
 
 
-def mended(parts: Parts) -> Callable[[], Awaitable[list[str]]]:
-    async def mend() -> list[str]:
-        return parts.mend()
+async def killed(parts: Parts) -> dict[str, str]:
+    """Kill the part and have the parts mended once it has ended."""
+    process = psutil.Process(parts.pid("worker"))
+    process.kill()
 
-    return mend
+    async def is_gone() -> bool:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+    await eventually(is_gone, because="it was killed")
+    return parts.mend()
 
 
-async def killed(parts: Parts) -> list[str]:
-    """Kill the part and have the parts mended."""
-    psutil.Process(parts.pid("worker")).kill()
-    return await eventually(mended(parts), because="it has ended")
-
-
-async def test_a_part_that_ended_runs_again_in_its_environment(parts: Parts, tmp_path: Path) -> None:
+async def test_a_part_that_ended_runs_again_in_its_environment(parts: Parts, clock: Clock, tmp_path: Path) -> None:
     async def has_said(times: int) -> bool:
         log = tmp_path / "worker.log"
         return log.exists() and log.read_text() == "kept\n" * times
 
     await eventually(partial(has_said, 1), because="it begins")
     first = parts.pid("worker")
-    assert parts.mend() == []
-    assert await killed(parts) == ["worker"]
+    assert parts.mend() == {}
+    clock.now += STAYS_SECONDS
+    assert await killed(parts) == {"worker": "the worker process ended with status -9: kept"}
     assert parts.pid("worker") != first
     await eventually(partial(has_said, 2), because="it begins again")
 
 
-async def test_a_part_that_ends_soon_after_it_was_started_again_is_given_up(parts: Parts) -> None:
-    await killed(parts)
+async def test_a_part_that_ended_soon_after_its_start_waits_longer_each_time_and_is_given_up(
+    parts: Parts, clock: Clock
+) -> None:
+    for times in range(MOST_SHORT_LIVES - 1):
+        assert await killed(parts) == {}
+        clock.now += FIRST_PAUSE_SECONDS * 2**times / 2
+        assert parts.mend() == {}
+        clock.now += FIRST_PAUSE_SECONDS * 2**times / 2
+        assert list(parts.mend()) == ["worker"]
     with pytest.raises(Unavailable, match="the worker process ended with status -9") as refusal:
         await killed(parts)
     assert "worker.log" in str(refusal.value.hint)
 
 
 async def test_a_part_that_stayed_is_started_again_as_often_as_it_ends(parts: Parts, clock: Clock) -> None:
-    for _ in range(3):
-        assert await killed(parts) == ["worker"]
+    for _ in range(MOST_SHORT_LIVES + 1):
         clock.now += STAYS_SECONDS
+        assert list(await killed(parts)) == ["worker"]
