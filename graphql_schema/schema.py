@@ -33,6 +33,7 @@ from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
 from graphql_schema.schedules.mutations import ScheduleMutations
 from graphql_schema.schedules.queries import ScheduleQueries
+from graphql_schema.schedules.subscriptions import ScheduleSubscriptions
 from graphql_schema.sources import SourceMutations, SourceQueries
 from models.errors import Exhausted, Unauthenticated
 from runtime.settings import Settings
@@ -61,7 +62,7 @@ MUTATIONS: tuple[type, ...] = (
     BackfillMutations,
     ScheduleMutations,
 )
-SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions)
+SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions, ScheduleSubscriptions)
 TYPES: tuple[type, ...] = MEMBERS
 
 

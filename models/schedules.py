@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, AwareDatetime, model_validator
 from pydantic import Field as Limited
-from sqlalchemy import Index, Text, UniqueConstraint, Uuid, text
+from sqlalchemy import BigInteger, Index, Text, UniqueConstraint, Uuid, text
 from sqlmodel import Field
 
 from models.base import ChangingEntity, Table
@@ -291,10 +291,14 @@ class ScheduleArrival(Table, table=True):
 
 
 class ScheduleFire(Table, table=True):
-    """What was decided about one moment of a schedule, once."""
+    """What was decided about one moment of a schedule, once; `position` orders the moments of all schedules."""
 
     __tablename__ = "schedule_fires"
-    __table_args__ = (one_of("outcome", FireOutcome), Index("idx_schedule_fires_execution", "execution_id"))
+    __table_args__ = (
+        one_of("outcome", FireOutcome),
+        Index("idx_schedule_fires_execution", "execution_id"),
+        Index("idx_schedule_fires_position", "position"),
+    )
 
     schedule_id: UUID = Field(primary_key=True, foreign_key="schedules.id", ondelete="CASCADE", sa_type=Uuid)
     fire_time: datetime = Field(primary_key=True, sa_type=Moment)
@@ -304,3 +308,9 @@ class ScheduleFire(Table, table=True):
         default=None, foreign_key="pipeline_executions.id", ondelete="SET NULL", sa_type=Uuid
     )
     decided_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
+    position: int = Field(
+        default=None,
+        nullable=False,
+        sa_type=BigInteger,
+        sa_column_kwargs=server("nextval('wedsync.schedule_fire_position')"),
+    )

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 WORK: Final = "wedsync:work"
 SCHEDULES: Final = "wedsync:schedules"
+FIRES: Final = "wedsync:fires"
 ALL_EVENTS: Final = "wedsync:events"
 ALL_CONTROL: Final = "wedsync:control:*"
 RECONNECT_SECONDS: Final = 0.5

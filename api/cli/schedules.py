@@ -1,6 +1,7 @@
-"""The command about schedules: schedule list, next, fires, pause, resume, secret."""
+"""The command about schedules: schedule list, next, fires, watch, pause, resume, secret."""
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, assert_never
 
@@ -19,6 +20,7 @@ class Action(StrEnum):
     LIST = "list"
     NEXT = "next"
     FIRES = "fires"
+    WATCH = "watch"
     PAUSE = "pause"
     RESUME = "resume"
     SECRET = "secret"
@@ -26,15 +28,16 @@ class Action(StrEnum):
 
 def schedule(
     action: Annotated[Action, typer.Argument(help="`secret` makes a new one for the webhook that starts a pipeline.")],
-    name: Annotated[str | None, typer.Argument(help="The pipeline; `list` needs none.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The pipeline; `list` and `watch` need none.")] = None,
     count: Annotated[int, typer.Option(min=1, max=100, help="How many moments, for `next` and `fires`.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """List, pause and resume schedules, and tell their moments."""
-    if action is not Action.LIST and name is None:
+    if action not in (Action.LIST, Action.WATCH) and name is None:
         hint = f"write `wedsync schedule {action.value} PIPELINE`"
         raise Invalid(f"`{action.value}` needs the name of a pipeline", hint=hint, path="NAME")
-    asyncio.run(_do(action, name or "", count, as_json=as_json))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_do(action, name or "", count, as_json=as_json))
 
 
 async def _do(action: Action, name: str, count: int, *, as_json: bool) -> None:
@@ -49,6 +52,9 @@ async def _do(action: Action, name: str, count: int, *, as_json: bool) -> None:
                     print_json(at.isoformat()) if as_json else say(f"{moment(at)} UTC")
             case Action.FIRES:
                 _fires(await known.fires(name, count), as_json=as_json)
+            case Action.WATCH:
+                async for fire in known.follow(name or None):
+                    print_json(fire.model_dump(mode="json")) if as_json else say(_fire(fire))
             case Action.PAUSE | Action.RESUME:
                 _changed(await _set(known, action, name), as_json=as_json)
             case Action.SECRET:
@@ -105,6 +111,12 @@ def _fires(found: list[ScheduleFire], *, as_json: bool) -> None:
         for one in found
     ]
     print_table(columns, rows)
+
+
+def _fire(found: ScheduleFire) -> str:
+    started = "" if found.execution is None else f" {found.execution.execution_id}"
+    why = f": {found.reason}" if found.reason else ""
+    return f"{moment(found.fire_time)} UTC {found.pipeline_name} {found.outcome.value}{started}{why}"
 
 
 def _changed(found: Schedule, *, as_json: bool) -> None:

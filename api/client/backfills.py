@@ -1,25 +1,21 @@
 """Backfills of pipelines: requested, previewed, followed, paused, resumed and cancelled."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 from pydantic import BeforeValidator
 
 from api.client import operations
+from api.client.following import followed
 from api.client.transport import Transport
 from api.client.values import PipelineName, State, Value, lowered
 from models.backfills import BackfillState
-from models.errors import Exhausted, Unavailable
 from models.fields import JsonObject
 
 StateOfBackfill: TypeAlias = Annotated[BackfillState, BeforeValidator(lowered)]
-
-RECONNECTS: Final = 40
-RECONNECT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +129,5 @@ class Backfills:
 
         A stream that is cut is followed again; a server that is away is waited for up to 20 s, once it was there.
         """
-        was_there, failures = False, 0
-        while True:
-            try:
-                async for value in self._transport.follow(operations.BACKFILL_PROGRESS, id=str(reference)):
-                    was_there, failures = True, 0
-                    yield Backfill.model_validate(value)
-                return
-            except (Exhausted, Unavailable):
-                failures += 1
-                if not was_there or failures > RECONNECTS:
-                    raise
-            await asyncio.sleep(RECONNECT_SECONDS)
+        async for value in followed(self._transport, operations.BACKFILL_PROGRESS, id=str(reference)):
+            yield Backfill.model_validate(value)

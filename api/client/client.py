@@ -1,6 +1,5 @@
 """The client: what a person or a program does with a server, typed."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,6 +9,7 @@ from uuid import UUID
 from api.client import operations, places
 from api.client.backfills import Backfills
 from api.client.backups import Backups
+from api.client.following import followed
 from api.client.pools import Pools
 from api.client.retries import Retries
 from api.client.schedules import Schedules
@@ -26,7 +26,7 @@ from api.client.values import (
 )
 from api.signing import signed
 from models.access import Role
-from models.errors import Exhausted, NotFound, Unavailable
+from models.errors import NotFound, Unavailable
 from models.executions import ExecutionState
 from models.fields import Json, JsonObject
 from models.parsing import as_uuid
@@ -37,9 +37,6 @@ from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
 PAGE: Final = 100
-CUT: Final = "stream_cut"
-RECONNECTS: Final = 40
-RECONNECT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,23 +211,8 @@ class Client:
 
         A stream that is cut is followed again; a server that is away is waited for up to 20 s, once it was there.
         """
-        cursor, failures = after, 0
-        while True:
-            try:
-                async for value in self._transport.follow(operations.EVENTS, id=str(reference), after=cursor):
-                    event = Event.model_validate(value)
-                    cursor, failures = event.cursor, 0
-                    yield event
-                return
-            except Exhausted:
-                failures += 1
-            except Unavailable as error:
-                failures += error.specific_code != CUT
-                if cursor is None and error.specific_code != CUT:
-                    raise
-            if failures > RECONNECTS:
-                raise Unavailable(f"{self.url} is away", hint="follow it again from its last cursor", code="no_server")
-            await asyncio.sleep(RECONNECT_SECONDS)
+        async for value in followed(self._transport, operations.EVENTS, id=str(reference), after=after):
+            yield Event.model_validate(value)
 
     async def finished(self, reference: UUID | str) -> Execution:
         """Wait for the end of an execution and answer it."""

@@ -171,7 +171,14 @@ query ($name: String!, $first: Int!) { pipeline(reference: $name) { schedule { n
 FIRES: Final = """
 query ($name: String!, $first: Int!) {
   pipeline(reference: $name) {
-    schedule { fires(first: $first) { fireTime outcome reason decidedAt execution { executionId } } }
+    schedule { fires(first: $first) { pipelineName fireTime outcome reason decidedAt execution { executionId } } }
+  }
+}
+"""
+FOLLOW_FIRES: Final = """
+subscription ($pipeline: ID, $outcomes: [FireOutcome!], $after: String) {
+  scheduleFires(pipeline: $pipeline, outcomes: $outcomes, after: $after) {
+    cursor pipelineName fireTime outcome reason decidedAt execution { executionId }
   }
 }
 """

@@ -1,5 +1,6 @@
 """What the client does with schedules: lists them, tells their moments, pauses them and lets them go on."""
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Annotated, TypeAlias, TypeVar
 from uuid import UUID
@@ -7,10 +8,11 @@ from uuid import UUID
 from pydantic import BeforeValidator
 
 from api.client import operations
+from api.client.following import followed
 from api.client.transport import Transport
 from api.client.values import Value
 from models.errors import NotFound
-from models.fields import JsonObject
+from models.fields import Json, JsonObject
 from models.schedules import FireOutcome
 
 S = TypeVar("S")
@@ -40,6 +42,7 @@ class StartedExecution(Value):
 class ScheduleFire(Value):
     """What became of a moment of a schedule."""
 
+    pipeline_name: str
     fire_time: datetime
     outcome: Outcome
     reason: str | None = None
@@ -79,6 +82,17 @@ class Schedules:
         """What became of the moments of a pipeline's schedule, the latest first."""
         answer = await self._transport.ask(operations.FIRES, name=pipeline, first=count)
         return list(_scheduled(pipeline, _Past.model_validate(answer).schedule).fires)
+
+    async def follow(
+        self, pipeline: str | None = None, outcomes: Sequence[FireOutcome] | None = None
+    ) -> AsyncIterator[ScheduleFire]:
+        """What becomes of the moments of a pipeline's schedule, or of all schedules, from now on; never ends.
+
+        A stream that is cut is followed again; a server that is away is waited for up to 20 s, once it was there.
+        """
+        wanted: Json = None if outcomes is None else [outcome.name for outcome in outcomes]
+        async for value in followed(self._transport, operations.FOLLOW_FIRES, pipeline=pipeline, outcomes=wanted):
+            yield ScheduleFire.model_validate(value)
 
     async def pause(self, pipeline: str) -> Schedule:
         """Let the moments of a pipeline's schedule go by."""

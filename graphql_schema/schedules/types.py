@@ -12,6 +12,7 @@ from graphql_schema.executions.types import Execution, executions_by_id
 from graphql_schema.fields import computed
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.scalars import Json
+from models.errors import NotFound
 from models.schedules import FireOutcome
 from runtime.paging import Window
 from runtime.schedules import listing
@@ -33,6 +34,26 @@ class ScheduleFire:
     outcome: FireOutcome = strawberry.field(description="Whether it was submitted, skipped or missed.")
     reason: str | None = strawberry.field(description="Why nothing was submitted.")
     decided_at: datetime = strawberry.field(description="When that was decided.")
+    cursor: str = strawberry.field(description="Give this as `after` to `scheduleFires` to go on behind it.")
+
+    @classmethod
+    def of(cls, row: listing.Decided) -> "ScheduleFire":
+        """Show a row."""
+        return cls(
+            row=row,
+            fire_time=row.fire_time,
+            outcome=row.outcome,
+            reason=row.reason,
+            decided_at=row.decided_at,
+            cursor=str(row.position),
+        )
+
+    @computed("The name of the pipeline that it is to start.")
+    async def pipeline_name(self, info: Info) -> str:
+        found = await info.context.load(listing.by_ids, self.row.schedule_id)
+        if found is None:
+            raise NotFound("the schedule is gone", hint="its pipeline was saved without one, or archived")
+        return found.pipeline_name
 
     @computed("The execution that it started; null for none, and for one that you may not see.")
     async def execution(self, info: Info) -> Execution | None:
@@ -80,16 +101,7 @@ class Schedule:
     async def fires(self, info: Info, first: Few = 20) -> list[ScheduleFire]:
         wanted = listing.Latest(self.row.id, Window(first).first)
         found: Sequence[listing.Decided] = await info.context.load(listing.fires, wanted)
-        return [
-            ScheduleFire(
-                row=row,
-                fire_time=row.fire_time,
-                outcome=row.outcome,
-                reason=row.reason,
-                decided_at=row.decided_at,
-            )
-            for row in found
-        ]
+        return [ScheduleFire.of(row) for row in found]
 
 
 def next_runs(row: listing.Listed, most: int) -> list[datetime]:

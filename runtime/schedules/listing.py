@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Select, select, text
@@ -32,14 +32,26 @@ class Listed(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What became of a moment."""
+    """What became of a moment; `position` is its number among those of all schedules."""
 
+    schedule_id: UUID
     fire_time: datetime
     outcome: FireOutcome
     reason: str | None
     execution_id: UUID | None
     decided_at: datetime
+    position: int
 
+    @classmethod
+    def of(cls, row: Any) -> "Decided":
+        """As it was read by `DECIDED`."""
+        return cls._make(row)._replace(outcome=FireOutcome(row.outcome))
+
+
+DECIDED: Final = """
+    fire.schedule_id, fire.fire_time, fire.outcome, fire.reason, fire.execution_id, fire.decided_at, fire.position
+"""
+"""The columns of `schedule_fires` as `fire` that make a `Decided`."""
 
 _SHOWN: Final = """
     SELECT schedule.id, schedule.pipeline_id, pipeline.pipeline_name, schedule.config, schedule.is_paused,
@@ -47,12 +59,19 @@ _SHOWN: Final = """
     FROM schedules AS schedule JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id
 """
 _OF_PIPELINES: Final = text(f"{_SHOWN} WHERE schedule.pipeline_id = ANY(CAST(:ids AS uuid[]))")
+_BY_IDS: Final = text(f"{_SHOWN} WHERE schedule.id = ANY(CAST(:ids AS uuid[]))")
 
 
 async def of_pipelines(session: Session, ids: list[UUID]) -> list[Listed | None]:
     """The schedule of each pipeline, in their order; None where there is none."""
     rows = (await session.execute(_OF_PIPELINES, {"ids": ids})).all()
     known = {row.pipeline_id: Listed._make(row) for row in rows}
+    return [known.get(identity) for identity in ids]
+
+
+async def by_ids(session: Session, ids: list[UUID]) -> list[Listed | None]:
+    """The schedules of these ids, in their order; None for what is gone or hidden."""
+    known = {row.id: Listed._make(row) for row in (await session.execute(_BY_IDS, {"ids": ids})).all()}
     return [known.get(identity) for identity in ids]
 
 
@@ -64,8 +83,8 @@ class Latest:
     first: int
 
 
-_FIRES: Final = text("""
-    SELECT fire.schedule_id, fire.fire_time, fire.outcome, fire.reason, fire.execution_id, fire.decided_at
+_FIRES: Final = text(f"""
+    SELECT {DECIDED}
     FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
     CROSS JOIN LATERAL (
         SELECT * FROM schedule_fires WHERE schedule_id = wanted.id ORDER BY fire_time DESC LIMIT :most
@@ -79,8 +98,7 @@ async def fires(session: Session, wanted: list[Latest]) -> list[Sequence[Decided
     rows = (await session.execute(_FIRES, {"ids": [one.schedule for one in wanted], "most": most})).all()
     found: dict[UUID, list[Decided]] = {one.schedule: [] for one in wanted}
     for row in rows:
-        decided = Decided(row.fire_time, FireOutcome(row.outcome), row.reason, row.execution_id, row.decided_at)
-        found[row.schedule_id].append(decided)
+        found[row.schedule_id].append(Decided.of(row))
     return [found[one.schedule][: one.first] for one in wanted]
 
 

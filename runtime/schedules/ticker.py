@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from models.errors import Conflict, DomainError, Unavailable
 from runtime.access.principal import Principal
-from runtime.bus import ALL_EVENTS, SCHEDULES, WORK, Bus, control_topic
+from runtime.bus import ALL_EVENTS, FIRES, SCHEDULES, WORK, Bus, control_topic
 from runtime.database import Database, Session
 from runtime.executions import bulk
 from runtime.queue import leases
@@ -130,6 +130,8 @@ class Ticker:
             await bulk.release(session)
         if done.submitted or done.cancelled:
             await self._bus.publish(WORK, ALL_EVENTS, *(control_topic(one) for one in done.cancelled))
+        if done.decided:
+            await self._bus.publish(FIRES)
         return done.decided
 
     async def _keep_house(self, session: Session, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """Schedules in GraphQL and REST: shown, paused, resumed, and started by signed requests."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import asyncpg
@@ -8,6 +9,7 @@ import httpx
 from models.fields import Json, JsonObject
 from runtime.database import Database
 from runtime.schedules.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature_of
+from tests.api.test_subscriptions import event_of, messages, socket_of, subscribe
 from tests.kit.factories.pipelines import places, simple
 from tests.kit.graphql import Api, token
 from tests.kit.identities import ANALYST, ENGINEER
@@ -122,3 +124,53 @@ async def test_a_secret_needs_a_webhook(api: Api, database: Database) -> None:
     refused = await api.ask(SECRET)
     assert refused["code"] == "invalid"
     assert "webhook:NAME" in refused["hint"]
+
+
+WATCH = """subscription($pipeline: ID, $outcomes: [FireOutcome!], $after: String) {
+    scheduleFires(pipeline: $pipeline, outcomes: $outcomes, after: $after) { cursor pipelineName outcome reason } }"""
+DECIDE = """INSERT INTO schedule_fires (schedule_id, fire_time, outcome, reason)
+    SELECT id, clock_timestamp(), $1, $2 FROM schedules"""
+
+
+async def test_moments_are_followed_by_outcome_and_behind_a_cursor(
+    api: Api, live: str, database: Database, owner: asyncpg.Connection
+) -> None:
+    await nightly(api, database)
+    await owner.execute(DECIDE, "submitted", None)
+    await owner.execute(DECIDE, "missed", "nothing could start it in time")
+    async with socket_of(live, ANALYST) as socket:
+        await subscribe(socket, WATCH, pipeline="nightly", outcomes=["MISSED", "SKIPPED"], after="0")
+        stream = messages(socket)
+        first = event_of(await anext(stream))
+        assert (first["pipelineName"], first["outcome"]) == ("nightly", "MISSED")
+        await owner.execute(DECIDE, "submitted", None)
+        await owner.execute(DECIDE, "skipped", "it was paused")
+        assert event_of(await anext(stream))["reason"] == "it was paused"
+    async with socket_of(live) as socket:
+        await subscribe(socket, WATCH, after=first["cursor"])
+        stream = messages(socket)
+        seen = [event_of(await anext(stream))["outcome"] for _ in range(2)]
+    assert seen == ["SUBMITTED", "SKIPPED"]
+
+
+async def test_only_what_is_decided_from_now_on_is_followed_without_a_cursor(
+    api: Api, live: str, database: Database, owner: asyncpg.Connection
+) -> None:
+    await nightly(api, database)
+    await owner.execute(DECIDE, "missed", "before")
+    async with socket_of(live) as socket:
+        await subscribe(socket, WATCH)
+        stream = messages(socket)
+        waiting = asyncio.create_task(anext(stream))
+        done, _ = await asyncio.wait([waiting], timeout=1.5)
+        assert not done
+        await owner.execute(DECIDE, "missed", "after")
+        assert event_of(await waiting)["reason"] == "after"
+
+
+async def test_following_the_schedule_of_a_pipeline_that_is_not_there_is_refused(live: str) -> None:
+    async with socket_of(live) as socket:
+        await subscribe(socket, WATCH, pipeline="nobody")
+        message = await anext(messages(socket))
+    (error,) = message["payload"]["errors"] if message["type"] == "next" else message["payload"]
+    assert error["extensions"]["code"] == "not_found"

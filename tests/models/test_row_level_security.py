@@ -38,7 +38,7 @@ MATRIX = {
     "work_items":          ("SIUD", "SIUD",  "----", "SIUD"),
     "leases":              ("SIUD", "SIUD",  "S---", "SIUD"),
     "schedules":           ("SIUD", "SIUD",  "S---", "SIUD"),
-    "schedule_fires":      ("SI--", "SI--",  "S---", "SIUD"),
+    "schedule_fires":      ("S---", "S---",  "S---", "SIUD"),
     "schedule_arrivals":   ("SI-D", "SI-D",  "----", "SIUD"),
     "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
     "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),

@@ -20,6 +20,9 @@ CREATE INDEX idx_schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX idx_schedules_watches ON schedules (watches) WHERE watches IS NOT NULL;
 CREATE TRIGGER stamp_update BEFORE UPDATE ON schedules FOR EACH ROW EXECUTE FUNCTION wedsync.stamp_update();
 
+CREATE SEQUENCE wedsync.schedule_fire_position AS bigint CACHE 1;
+GRANT USAGE ON SEQUENCE wedsync.schedule_fire_position TO wedsync_runtime;
+
 -- The primary key is what makes a moment fire once, however many schedulers there are.
 CREATE TABLE schedule_fires (
     schedule_id UUID NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
@@ -29,9 +32,11 @@ CREATE TABLE schedule_fires (
     reason TEXT,
     execution_id UUID REFERENCES pipeline_executions (id) ON DELETE SET NULL,
     decided_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    position BIGINT NOT NULL DEFAULT nextval('wedsync.schedule_fire_position'),
     PRIMARY KEY (schedule_id, fire_time)
 );
 
+CREATE INDEX idx_schedule_fires_position ON schedule_fires (position);
 CREATE INDEX idx_schedule_fires_execution ON schedule_fires (execution_id);
 
 -- What event schedules wait for, as it happens: written in the transaction that makes it so, decided by the scheduler.
@@ -150,7 +155,7 @@ CALL wedsync.let_analysts_read('schedules', 'schedules');
 CALL wedsync.let_runtime('schedules', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
 CALL wedsync.protect('schedule_fires');
-CALL wedsync.open_to_people('schedule_fires', '{INSERT}');
+GRANT SELECT ON schedule_fires TO authenticated;
 CALL wedsync.let_engineers_manage('schedule_fires', 'fires');
 CALL wedsync.let_analysts_read('schedule_fires', 'fires');
 CALL wedsync.let_runtime('schedule_fires', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
