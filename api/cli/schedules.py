@@ -62,7 +62,7 @@ async def _do(action: Action, name: str, count: int, *, as_json: bool) -> None:
                 if as_json:
                     print_json(made.model_dump())
                 else:
-                    say(f"POST {client.url}{made.path}")
+                    say(f"POST {client.url}{made.address}")
                     say(f"secret {made.secret}")
                     say("  it is told this once; the one before is void", style="dim")
             case _:

@@ -19,15 +19,15 @@ CHECK_SECONDS = 0.5
 
 def serve(api: Child, port: int | None, *, demo: bool, as_json: bool) -> None:
     """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part will not stay."""
+    telling: Telling = MachineTelling() if as_json else Telling()
     try:
         settings = Settings.load()
         if port is not None:
             settings = settings.model_copy(update={"port": port})
-        stack = Stack(settings, api)
+        stack = Stack(settings, api, telling.mended)
     except BaseException:
         api.stop()
         raise
-    telling: Telling = MachineTelling() if as_json else Telling()
     asyncio.run(_serve(stack, telling, demo=demo))
 
 
@@ -57,7 +57,7 @@ async def _work(stack: Stack, telling: "Telling", *, demo: bool) -> None:
     await stack.start()
     telling.answers(stack)
     async with AsyncExitStack() as exits:
-        watching = asyncio.create_task(_watch(stack, telling))
+        watching = asyncio.create_task(_watch(stack))
         exits.callback(watching.cancel)
         demonstration = await exits.enter_async_context(_demonstration().prepared(stack)) if demo else None
         await _unless(watching, stack.runtime_ready())
@@ -85,11 +85,10 @@ async def _unless(watching: "asyncio.Task[None]", work: Coroutine[object, object
         doing.cancel()
 
 
-async def _watch(stack: Stack, telling: "Telling") -> None:
+async def _watch(stack: Stack) -> None:
     """Start again each part that has ended by itself; raises `Unavailable` when one will not stay."""
     while True:
-        for happened in await stack.mend():
-            telling.mended(happened)
+        await stack.mend()
         await asyncio.sleep(CHECK_SECONDS)
 
 

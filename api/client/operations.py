@@ -189,5 +189,7 @@ RESUME_SCHEDULE: Final = f"""
 mutation ($id: ID!) {{ resumeSchedule(id: $id) {{ __typename ... on Schedule {{ {_SCHEDULE} }} {FAILURE} }} }}
 """
 ISSUE_WEBHOOK_SECRET: Final = f"""
-mutation ($id: ID!) {{ issueWebhookSecret(id: $id) {{ __typename ... on WebhookSecret {{ path secret }} {FAILURE} }} }}
+mutation ($id: ID!) {{
+  issueWebhookSecret(id: $id) {{ __typename ... on WebhookSecret {{ address secret }} {FAILURE} }}
+}}
 """

@@ -53,7 +53,7 @@ class ScheduleFire(Value):
 class WebhookSecret(Value):
     """Where a webhook's requests go, and what they are signed with."""
 
-    path: str
+    address: str
     secret: str
 
 

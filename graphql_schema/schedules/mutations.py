@@ -23,7 +23,7 @@ PipelineId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description
 class WebhookSecret:
     """The answer of `issueWebhookSecret`."""
 
-    path: str = strawberry.field(description="Where requests go, by POST.")
+    address: str = strawberry.field(description="Where requests go, by POST: a path on this server.")
     secret: str = strawberry.field(description="The key of their HMAC-SHA256.")
 
 
@@ -45,7 +45,7 @@ class ScheduleMutations:
             row = await pipelines.find(session, id)
             issued = await webhooks.issue(session, info.context.services.sealer, row)
             info.context.note("issue_secret", SCHEDULE, issued.schedule, pipeline=row.pipeline_name)
-        return WebhookSecret(path=issued.path, secret=issued.secret)
+        return WebhookSecret(address=issued.path, secret=issued.secret)
 
 
 async def _paused(info: Info, reference: str, *, is_paused: bool) -> Schedule:

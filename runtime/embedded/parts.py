@@ -1,6 +1,5 @@
 """The processes of a stack, each started again when it ends by itself."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,6 @@ from time import monotonic
 from models.errors import Unavailable
 from runtime.embedded.guard import Guard
 from runtime.embedded.processes import Child
-
-log = logging.getLogger(__name__)
 
 STAYS_SECONDS = 10.0
 """A part that ends sooner than this after its start has not stayed."""
@@ -71,7 +68,6 @@ class Parts:
             life.next_at = now + FIRST_PAUSE_SECONDS * 2 ** (life.short - 1) if life.short else now
         if now < life.next_at:
             return False
-        log.warning("%s; it is started again", ending)
         life.next_at = None
         self._children.remove(child)
         self.begin(child.again(), *self._told[child.name])

@@ -50,11 +50,13 @@ class Stack:
     """The parts of one home. `start` returns when the API answers; the runtime may still be starting then.
 
     What the settings name an address for is used from there, what they do not is started here. To be started on the
-    main thread, which the processes end with. `api` is the API's process where it was made before.
+    main thread, which the processes end with. `api` is the API's process where it was made before; `told` hears of
+    each part that ended by itself and was started again.
     """
 
-    def __init__(self, settings: Settings, api: Child | None = None) -> None:
+    def __init__(self, settings: Settings, api: Child | None = None, told: Callable[[str], None] = log.warning) -> None:
         self.settings = settings
+        self._told = told
         self._api = api
         self.home = Home(settings.home)
         self.postgres: EmbeddedPostgres | None = None
@@ -167,24 +169,21 @@ class Stack:
         """Wait until executions can run; raises `Unavailable` when the runtime does not get there."""
         await self._answers("/readyz/runtime", RUNTIME_SECONDS)
 
-    async def mend(self) -> list[str]:
-        """Start again the parts that have ended by themselves: what happened to each.
-
-        Raises `Unavailable` for one that will not stay.
-        """
+    async def mend(self) -> None:
+        """Start again the parts that have ended by themselves; raises `Unavailable` for one that will not stay."""
         async with self._mending:
-            told = []
             if self.postgres is not None and not self.postgres.is_running:
-                told.append("the embedded PostgreSQL has ended")
                 await _patiently(self._start_postgres)
+                self._told("the embedded PostgreSQL has ended; it was started again")
             if self._valkey is not None and not self._valkey.is_running:
-                told.append("the embedded Valkey has ended")
                 await _patiently(self._start_valkey)
+                self._told("the embedded Valkey has ended; it was started again")
             ended = self.parts.mend()
             if RUNTIME in ended:
                 with suppress(OSError, asyncpg.PostgresError):
                     await _forget_dispatchers(self.postgres)
-            return [f"{ending}; it was started again" for ending in (*told, *ended.values())]
+            for ending in ended.values():
+                self._told(f"{ending}; it was started again")
 
     def stop(self) -> None:
         """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""

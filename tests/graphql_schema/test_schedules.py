@@ -25,7 +25,7 @@ PAUSE = """mutation { pauseSchedule(id: "nightly") {
     __typename ... on Schedule { isPaused } ... on Error { code message hint } } }"""
 RESUME = PAUSE.replace("pause", "resume")
 SECRET = """mutation { issueWebhookSecret(id: "nightly") {
-    __typename ... on WebhookSecret { path secret } ... on Error { code message hint } } }"""
+    __typename ... on WebhookSecret { address secret } ... on Error { code message hint } } }"""
 
 
 async def nightly(api: Api, database: Database, **schedule: Json) -> None:
@@ -106,7 +106,7 @@ async def test_a_webhook_takes_what_is_signed_and_refuses_the_rest(
     await nightly(api, database, type="event", expression="webhook:vendors")
     assert (await api.http.post("/api/webhooks/vendors", content=b"{}")).status_code == 401
     issued = await api.ask(SECRET)
-    assert issued["path"] == "/api/webhooks/vendors"
+    assert issued["address"] == "/api/webhooks/vendors"
 
     async def posted(secret: str, name: str = "vendors") -> httpx.Response:
         stamp = str(int(datetime.now(UTC).timestamp()))

@@ -11,7 +11,6 @@ from runtime.bus import Bus
 from runtime.database import Database
 from runtime.executions.deadlines import tell_late, tell_stalled
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.eventually import eventually
 from tests.kit.factories import pipelines as make
 from tests.kit.identities import RUNTIME
@@ -57,10 +56,9 @@ async def test_numbers_stay_gapless_while_a_supervisor_writes(database: Database
     row = make.execution(
         (await make.pipeline(database, {**ranged(), "deadline_minutes": 5})).id, ExecutionState.RUNNING
     )
-    await make.saved(database, row)
-    async with database.transaction(RUNTIME) as session:
-        await queue.enqueue(session, WorkKind.EXECUTION, by=None, subject=row.id)
-        await queue.claim(session, "a supervisor", executions=1, lease_seconds=60)
+    await make.submitted(database, row)
+    async with database.statements(RUNTIME) as statements:
+        await queue.claim(statements, "a supervisor", executions=1, lease_seconds=60)
 
     async def supervise() -> None:
         for _ in range(30):

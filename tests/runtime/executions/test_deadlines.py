@@ -14,7 +14,6 @@ from models.pipelines import DataPipeline
 from runtime.database import Database
 from runtime.executions.deadlines import estimates, tell_late, tell_stalled
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.factories import pipelines as make
 from tests.kit.identities import ENGINEER, RUNTIME
 from tests.kit.statements import recorded
@@ -37,10 +36,8 @@ async def running(
 ) -> PipelineExecution:
     """An execution that a supervisor has had since then, in which nothing has happened."""
     row = make.execution(pipeline.id, ExecutionState.RUNNING if claimed else ExecutionState.QUEUED, ago=since)
-    await make.saved(database, row)
+    await make.submitted(database, row)
     await make.told(database, row, [EventKind.EXECUTION_QUEUED])
-    async with database.transaction(ENGINEER) as session:
-        await queue.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=row.id)
     if claimed:
         async with database.statements(RUNTIME) as session:
             await queue.claim(session, "test", executions=1, lease_seconds=60)
