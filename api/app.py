@@ -17,6 +17,7 @@ from api.middleware import BodyLimit, Figures, RequestId, SafeHeaders
 from api.probes import Probes
 from api.problems import on_domain_error, on_http_exception, on_unexpected
 from api.rest import Rest
+from api.webhooks import Webhooks
 from graphql_schema.context import Services
 from graphql_schema.schema import Options, build_schema
 from models.errors import DomainError
@@ -44,6 +45,7 @@ def create_app(settings: Settings, database: Database, bus: Bus, *, clock: Clock
         Route(GRAPHQL_PATH, endpoint),
         WebSocketRoute(GRAPHQL_PATH, endpoint),
         *Rest(schema, services, authenticator).routes(),
+        *Webhooks(services).routes(),
         *Probes(database, registry).routes(),
     ]
     return Starlette(

@@ -81,11 +81,12 @@ class _Flags(StrictModel):
 
 
 class _Execute(StrictModel):
-    """WS-269's `ExecutePipelineRequest`."""
+    """WS-269's `ExecutePipelineRequest`; a retry may name what it takes up; else that is what failed last."""
 
     execution_type: Literal["manual", "retry"] = "manual"
     parameters: dict[str, Json] = Field(default_factory=dict)
     dry_run: bool = False
+    retry_of: str | None = None
 
 
 def _update(call: Call) -> JsonObject:
@@ -103,6 +104,7 @@ def _execute(call: Call) -> JsonObject:
         "parameters": given.parameters,
         "dryRun": given.dry_run,
         "idempotencyKey": call.headers.get("idempotency-key"),
+        "retryOf": given.retry_of,
     }
     return {"id": call.path["pipeline_id"], "input": how}
 

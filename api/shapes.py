@@ -101,6 +101,7 @@ PIPELINE: Final = Shape(
     "is_active",
     "is_paused",
     Key("last_execution", LAST_EXECUTION),
+    optional("next_scheduled_run"),
     "success_rate_7d",
     "avg_execution_time_minutes",
     "created_at",
@@ -108,7 +109,13 @@ PIPELINE: Final = Shape(
 
 SUMMARY: Final = Shape("total_pipelines", "active_pipelines", "running_pipelines", "failed_pipelines_24h")
 
-ACCEPTED: Final = Shape("execution_id", Key("pipeline_id", source="pipeline.id"), closed("status"), "started_at")
+ACCEPTED: Final = Shape(
+    "execution_id",
+    Key("pipeline_id", source="pipeline.id"),
+    closed("status"),
+    optional("estimated_duration_minutes"),
+    "started_at",
+)
 
 EXECUTION: Final = Shape(
     "id",

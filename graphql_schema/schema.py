@@ -13,12 +13,14 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionResult
 
 from graphql_schema.attributes import AttributesFirst
+from graphql_schema.backfills import BackfillMutations, BackfillQueries, BackfillSubscriptions
 from graphql_schema.connectors import ConnectorMutations, ConnectorQueries
 from graphql_schema.context import Context
 from graphql_schema.destinations import DestinationMutations, DestinationQueries
 from graphql_schema.documents import KnownDocuments
 from graphql_schema.executions.mutations import ExecutionMutations
 from graphql_schema.executions.queries import ExecutionQueries
+from graphql_schema.executions.retries import RetryMutations, RetryQueries
 from graphql_schema.executions.subscriptions import ExecutionSubscriptions
 from graphql_schema.guards import Guard
 from graphql_schema.limits import Limits
@@ -26,8 +28,12 @@ from graphql_schema.logs import LogQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.pipelines.mutations import PipelineMutations
 from graphql_schema.pipelines.queries import PipelineQueries
+from graphql_schema.pools import PoolMutations, PoolQueries
 from graphql_schema.problems import MEMBERS, tell
 from graphql_schema.scalars import SCALARS
+from graphql_schema.schedules.mutations import ScheduleMutations
+from graphql_schema.schedules.queries import ScheduleQueries
+from graphql_schema.schedules.subscriptions import ScheduleSubscriptions
 from graphql_schema.sources import SourceMutations, SourceQueries
 from models.errors import Exhausted, Unauthenticated
 from runtime.settings import Settings
@@ -39,7 +45,11 @@ QUERIES: tuple[type, ...] = (
     DestinationQueries,
     PipelineQueries,
     ExecutionQueries,
+    RetryQueries,
+    BackfillQueries,
     LogQueries,
+    PoolQueries,
+    ScheduleQueries,
 )
 MUTATIONS: tuple[type, ...] = (
     ConnectorMutations,
@@ -47,8 +57,12 @@ MUTATIONS: tuple[type, ...] = (
     DestinationMutations,
     PipelineMutations,
     ExecutionMutations,
+    RetryMutations,
+    PoolMutations,
+    BackfillMutations,
+    ScheduleMutations,
 )
-SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions,)
+SUBSCRIPTIONS: tuple[type, ...] = (ExecutionSubscriptions, BackfillSubscriptions, ScheduleSubscriptions)
 TYPES: tuple[type, ...] = MEMBERS
 
 

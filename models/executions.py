@@ -1,12 +1,13 @@
 """Executions of pipelines and of their steps, and what proves which of their effects are committed."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
+from pydantic import AwareDatetime, model_validator
 from pydantic import Field as Limited
-from pydantic import model_validator
 from sqlalchemy import BigInteger, Index, Numeric, Text, UniqueConstraint, Uuid, text
 from sqlmodel import Field
 
@@ -88,17 +89,27 @@ class StepState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class DateRange(StrictModel):
-    """The half-open range of days `[start, end)` that a backfill's execution covers."""
+Bound: TypeAlias = Annotated[AwareDatetime | date, Limited(union_mode="left_to_right")]
 
-    start: date
-    end: date
+
+class DateRange(StrictModel):
+    """The half-open range `[start, end)` that a backfill's execution covers: of days, or of moments for parts of days.
+
+    A day stands for its first moment in UTC.
+    """
+
+    start: Bound
+    end: Bound
 
     @model_validator(mode="after")
     def _goes_forward(self) -> "DateRange":
-        if self.end <= self.start:
+        if _moment(self.end) <= _moment(self.start):
             raise ValueError("end must be after start")
         return self
+
+
+def _moment(bound: date) -> datetime:
+    return bound if isinstance(bound, datetime) else datetime(bound.year, bound.month, bound.day, tzinfo=UTC)
 
 
 class ExecutionContext(StrictModel):
@@ -136,7 +147,8 @@ class ErrorDetails(StrictModel):
 class PipelineExecution(Entity, table=True):
     """One run of a pipeline's version; every change is compare-and-set on `(id, generation)`.
 
-    `started_at` is the moment of acceptance. `last_event_seq` allocates the gapless `seq` of its events.
+    `started_at` is the moment of acceptance. `last_event_seq` allocates the gapless `seq` of its events. `late_at` is
+    when it was told to be late.
     """
 
     __tablename__ = "pipeline_executions"
@@ -158,6 +170,26 @@ class PipelineExecution(Entity, table=True):
             "completed_at",
             postgresql_include=["pipeline_id", "triggered_by", "dry_run"],
             postgresql_where=text("status = 'failed'"),
+        ),
+        Index("idx_pipeline_executions_unfinished", "pipeline_id", postgresql_where=text("status = 'running'")),
+        Index(
+            "idx_pipeline_executions_backfill",
+            "backfill_id",
+            "state",
+            postgresql_where=text("backfill_id IS NOT NULL"),
+        ),
+        Index(
+            "idx_pipeline_executions_due",
+            "pipeline_id",
+            "started_at",
+            postgresql_where=text("status = 'running' AND late_at IS NULL AND backfill_id IS NULL"),
+        ),
+        Index(
+            "idx_pipeline_executions_history",
+            "pipeline_id",
+            text("started_at DESC"),
+            postgresql_include=["completed_at"],
+            postgresql_where=text("status = 'completed' AND NOT dry_run AND backfill_id IS NULL"),
         ),
         Index(
             "idx_pipeline_executions_idempotency",
@@ -208,6 +240,8 @@ class PipelineExecution(Entity, table=True):
     idempotency_key: str | None = Field(default=None, sa_type=Text)
     last_event_seq: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=server("0"))
     cancel_requested_at: datetime | None = Field(default=None, sa_type=Moment)
+    backfill_id: UUID | None = Field(default=None, foreign_key="backfills.id", ondelete="SET NULL", sa_type=Uuid)
+    late_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class StepExecution(Entity, table=True):
@@ -273,6 +307,30 @@ class CommitLedger(Table, table=True):
     rows: int = Field(sa_type=BigInteger)
     token: str | None = Field(default=None, sa_type=Text)
     committed_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
+
+
+class Keeping(StrEnum):
+    """How long a step's output is kept: until the execution succeeds, for a retention, or not at all."""
+
+    UNTIL_SUCCESS = "until_success"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Checkpoint(Table, table=True):
+    """What a finished task left: the places of its output's blocks (Arrow IPC), and its report."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (one_of("kept", Keeping), Index("idx_checkpoints_created", "created_at"))
+
+    execution_id: UUID = Field(primary_key=True, foreign_key="pipeline_executions.id", ondelete="CASCADE", sa_type=Uuid)
+    task_name: str = Field(primary_key=True, sa_type=Text)
+    generation: int
+    attempt: int
+    blocks: list[Json] = Field(sa_type=Document(list[Json]))
+    report: JsonObject = Field(sa_type=Document(JsonObject))
+    kept: Keeping = Field(sa_type=Choice(Keeping))
+    created_at: datetime = Field(default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("now()"))
 
 
 class PipelineCursor(Table, table=True):

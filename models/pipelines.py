@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from pydantic import Field as Limited
 from pydantic import model_validator
-from sqlalchemy import Index, Text, UniqueConstraint, Uuid
+from sqlalchemy import CheckConstraint, Index, Text, UniqueConstraint, Uuid
 from sqlmodel import Field
 
 from models.base import ChangingEntity, Entity
@@ -21,6 +22,10 @@ from models.fields import (
     one_of,
     server,
 )
+
+POOL_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
+MOST_POOL_NAME: Final = 120
+MOST_PRIORITY: Final = 1000
 
 
 class PipelineType(StrEnum):
@@ -79,6 +84,48 @@ class RetryPolicy(StrictModel):
         return self
 
 
+class RetryOverrides(StrictModel):
+    """What one step does otherwise than its pipeline's retry policy; what is not set is as the pipeline has it."""
+
+    max_attempts: int | None = Limited(default=None, ge=1, le=100)
+    initial_seconds: float | None = Limited(default=None, ge=0, le=3600)
+    multiplier: float | None = Limited(default=None, ge=1, le=100)
+    max_seconds: float | None = Limited(default=None, ge=0, le=86_400)
+    jitter: float | None = Limited(default=None, ge=0, le=1)
+    retry_on: tuple[RetryClass, ...] | None = None
+
+    def over(self, policy: RetryPolicy) -> RetryPolicy:
+        """The policy with these overrides; raises ValueError when its pauses would shrink."""
+        return RetryPolicy.model_validate(policy.model_dump() | self.model_dump(exclude_none=True))
+
+
+class Concurrency(StrictModel):
+    """How many executions of a pipeline run at once at most, in which pool each holds a slot, and how urgent they are.
+
+    The more urgent is claimed first; -1000 to 1000, 0 unless set. A pool that has no size limits nothing.
+    """
+
+    max_active: int | None = Limited(default=None, ge=1, le=10_000)
+    pool: str = Limited(default="default", pattern=POOL_NAME, max_length=MOST_POOL_NAME)
+    priority: int = Limited(default=0, ge=-MOST_PRIORITY, le=MOST_PRIORITY)
+
+
+class Resources(StrictModel):
+    """What each task of a step may use: memory in MB, beside what its worker holds before it begins, and processors.
+
+    A task that outgrows its memory fails with `memory_limit`; both are also what a node must have free to run it.
+    """
+
+    memory_mb: int | None = Limited(default=None, ge=128, le=1_048_576)
+    cpus: float | None = Limited(default=None, ge=0.1, le=256)
+
+    @model_validator(mode="after")
+    def _whole_processors(self) -> "Resources":
+        if self.cpus is not None and self.cpus > 1 and self.cpus != int(self.cpus):
+            raise ValueError("cpus above 1 is a whole number")
+        return self
+
+
 class QualityCheckRef(StrictModel):
     """A quality rule that a pipeline's rows must pass, by id or name; `threshold` is a pass rate of 0-100 %."""
 
@@ -102,7 +149,7 @@ class DataPipeline(ChangingEntity, table=True):
     """
 
     __tablename__ = "data_pipelines"
-    __table_args__ = (one_of("pipeline_type", PipelineType),)
+    __table_args__ = (one_of("pipeline_type", PipelineType), CheckConstraint("max_active > 0", name="may_run"))
 
     pipeline_name: str = Field(sa_type=Text, unique=True)
     pipeline_type: PipelineType = Field(sa_type=Choice(PipelineType))
@@ -139,6 +186,10 @@ class DataPipeline(ChangingEntity, table=True):
         sa_type=Document(list[str]),
         sa_column_kwargs=server("'[]'"),
     )
+    max_active: int | None = Field(default=None)
+    pool: str = Field(default="default", sa_type=Text, sa_column_kwargs=server("'default'"))
+    priority: int = Field(default=0, sa_column_kwargs=server("0"))
+    deadline_minutes: int | None = None
     is_active: bool = Field(default=True, sa_column_kwargs=server("true"))
     is_paused: bool = Field(default=False, sa_column_kwargs=server("false"))
     version: int = Field(default=0, sa_column_kwargs=server("0"))

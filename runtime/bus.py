@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -18,6 +18,8 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 WORK: Final = "wedsync:work"
+SCHEDULES: Final = "wedsync:schedules"
+FIRES: Final = "wedsync:fires"
 ALL_EVENTS: Final = "wedsync:events"
 ALL_CONTROL: Final = "wedsync:control:*"
 RECONNECT_SECONDS: Final = 0.5
@@ -73,7 +75,7 @@ class Bus:
         """Once more over a new connection, as the pooled one may be older than the server."""
         for attempt in (1, 2):
             try:
-                async with redis.pipeline(transaction=False) as pipe:
+                async with _losing(), redis.pipeline(transaction=False) as pipe:
                     for topic in topics:
                         pipe.publish(topic, "")
                     await pipe.execute()
@@ -81,6 +83,7 @@ class Bus:
             except (RedisConnectionError, OSError):
                 if attempt == 2 or self._away_since is not None:
                     raise
+                await redis.connection_pool.disconnect(inuse_connections=False)
 
     def _is_resting(self) -> bool:
         return self._away_since is not None and monotonic() - self._away_since < RECONNECT_SECONDS
@@ -105,7 +108,7 @@ class Bus:
                 yield None
 
     async def _subscribed(self, redis: Redis, topics: tuple[str, ...], every: float) -> AsyncIterator[str | None]:
-        async with redis.pubsub() as channel:
+        async with _losing(), redis.pubsub() as channel:
             exact = [topic for topic in topics if not topic.endswith("*")]
             patterns = [topic for topic in topics if topic.endswith("*")]
             if exact:
@@ -135,6 +138,17 @@ class Bus:
 
 _CONFIRMATIONS: Final = ("subscribe", "psubscribe")
 _MESSAGES: Final = ("message", "pmessage")
+
+
+@asynccontextmanager
+async def _losing() -> AsyncIterator[None]:
+    """uvloop raises RuntimeError, where asyncio raises OSError, for a connection whose end it has yet to tell."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _next(channel: PubSub, kinds: tuple[str, ...], within: float) -> str | None:

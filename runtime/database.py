@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -41,6 +41,13 @@ class Identity(Protocol):
     @property
     def claims(self) -> Mapping[str, str]:
         """What `auth.jwt()` answers."""
+
+
+class Transactions(Protocol):
+    """Where transactions of plain statements come from: a `Database`, or one that is simulated."""
+
+    def statements(self, identity: Identity, *, lasting: bool = True) -> AbstractAsyncContextManager[Statements]:
+        """A transaction, as `Database.statements` gives it."""
 
 
 class Database:

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     )
 
     lease_seconds: float = Field(default=15.0, gt=0, description="How long a silent holder keeps what it claimed")
+    stalled_minutes: float = Field(
+        default=15.0, gt=0, description="How long nothing may happen in a running execution until it is told to stall"
+    )
     supervisors_min: int = Field(default=4, ge=1, description="Execution supervisors kept warm")
     supervisors_max: int = Field(default=16, ge=1, description="Execution supervisors at most")
     worker_slots: int | None = Field(default=None, ge=1, description="Step tasks at once; None: twice the cores")
@@ -98,6 +101,9 @@ class Settings(BaseSettings):
     )
     event_retention_days: int = Field(default=30, ge=1, description="How long the events of executions are kept")
     log_retention_days: int = Field(default=30, ge=1, description="How long the logs of executions are kept")
+    checkpoint_retention_days: int = Field(
+        default=7, ge=1, description="How long outputs of steps are kept for retries, once their execution has ended"
+    )
     work_retention_days: int = Field(
         default=7, ge=1, description="How long work that has ended is kept, with its result, such as a preview's rows"
     )

@@ -152,6 +152,10 @@ class Connections:
                 return connection
             except _LOSSES:
                 connection.terminate()
+            except RuntimeError as error:
+                connection.terminate()
+                if not _is_of_closed(error):
+                    raise
             except BaseException:
                 connection.terminate()
                 raise
@@ -180,6 +184,10 @@ _LOSSES: Final = (
 def _translating(connection: asyncpg.Connection | None, translated: Translator) -> Iterator[None]:
     try:
         yield
+    except RuntimeError as error:
+        if not _is_of_closed(error):
+            raise
+        raise translated(ConnectionError(str(error))) or error from error
     except _FAILURES as error:
         # asyncpg says only `connection is closed` of one that the server dropped, or breaks before it has noticed.
         is_closed = isinstance(error, asyncpg.InterfaceError) and (connection is None or connection.is_closed())
@@ -188,6 +196,11 @@ def _translating(connection: asyncpg.Connection | None, translated: Translator) 
         if known is None:
             raise
         raise known from error
+
+
+def _is_of_closed(error: RuntimeError) -> bool:
+    """Whether it is uvloop's, for a connection whose end it has yet to tell."""
+    return "handler is closed" in str(error)
 
 
 async def prepared(connection: asyncpg.Connection) -> asyncpg.Connection:
@@ -206,7 +219,7 @@ async def _rolled_back(connection: asyncpg.Connection) -> None:
         return
     try:
         await connection.execute("ROLLBACK", timeout=PATIENCE_SECONDS)
-    except _FAILURES:
+    except (*_FAILURES, RuntimeError):
         connection.terminate()
 
 

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.kit.desk",
     "tests.kit.engine",
     "tests.kit.guard",
+    "tests.kit.lanes",
     "tests.kit.stack",
     "tests.kit.platform",
     "tests.kit.valkey",

@@ -36,8 +36,13 @@ ENTRIES = (
     Entry("restore", "restoring", "restore", "Bring an earlier version of a table back, or list them.", PIPELINES),
     Entry("schema", "server", "schema", "Print the GraphQL schema.", PIPELINES),
     Entry("run", "runs", "run", "Run a pipeline.", RUNS),
+    Entry("backfill", "backfilling", "backfill", "Run a range of a pipeline's past in chunks, or steer that.", RUNS),
     Entry("executions", "runs", "executions", "List executions, the newest first.", RUNS),
     Entry("logs", "runs", "logs", "Print the log of an execution.", RUNS),
+    Entry("retry", "retrying", "retry", "Run what a failed execution did not finish.", RUNS),
+    Entry("rerun", "retrying", "rerun", "Run the steps of an execution again from one on.", RUNS),
+    Entry("pools", "pools", "pools", "List the pools that limit executions, set the size of one, or remove it.", RUNS),
+    Entry("schedule", "schedules", "schedule", "List, pause and resume schedules, and tell their moments.", RUNS),
     Entry("cancel", "runs", "cancel", "Ask an execution to stop.", RUNS),
 )
 

@@ -15,6 +15,7 @@ from models.executions import ExecutionStatus
 
 _ENDS: Final[Mapping[EventKind, str]] = {
     EventKind.STEP_COMPLETED: "[green]done[/green]",
+    EventKind.STEP_RESTORED: "[green]restored[/green]",
     EventKind.STEP_FAILED: "[red]failed[/red]",
     EventKind.STEP_SKIPPED: "[dim]skipped[/dim]",
     EventKind.STEP_CANCELLED: "[yellow]cancelled[/yellow]",

@@ -32,7 +32,7 @@ def run(
 
     Answers as soon as the execution is accepted; with --watch once it has ended, with exit status 1 if it failed.
     """
-    execution = asyncio.run(_run(name, _parameters(param or []), (dry_run, watch, key), quiet=as_json))
+    execution = asyncio.run(_run(name, parameters_of(param or []), (dry_run, watch, key), quiet=as_json))
     if as_json:
         print_json(told(execution))
     elif not watch:
@@ -140,7 +140,7 @@ def _plain(value: Json) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _parameters(given: list[str]) -> JsonObject:
+def parameters_of(given: list[str]) -> JsonObject:
     """The parameters of `--param`: each value as JSON where it is, else as text."""
     parameters: JsonObject = {}
     for one in given:

@@ -18,16 +18,16 @@ CHECK_SECONDS = 0.5
 
 
 def serve(api: Child, port: int | None, *, demo: bool, as_json: bool) -> None:
-    """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part ends by itself."""
+    """Serve until SIGINT or SIGTERM; raises typed errors when it cannot start, or when a part will not stay."""
+    telling: Telling = MachineTelling() if as_json else Telling()
     try:
         settings = Settings.load()
         if port is not None:
             settings = settings.model_copy(update={"port": port})
-        stack = Stack(settings, api)
+        stack = Stack(settings, api, telling.mended)
     except BaseException:
         api.stop()
         raise
-    telling: Telling = MachineTelling() if as_json else Telling()
     asyncio.run(_serve(stack, telling, demo=demo))
 
 
@@ -86,9 +86,9 @@ async def _unless(watching: "asyncio.Task[None]", work: Coroutine[object, object
 
 
 async def _watch(stack: Stack) -> None:
-    """Raise `Unavailable` as soon as a part has ended by itself."""
+    """Start again each part that has ended by itself; raises `Unavailable` when one will not stay."""
     while True:
-        stack.check()
+        await stack.mend()
         await asyncio.sleep(CHECK_SECONDS)
 
 
@@ -111,6 +111,10 @@ class Telling:
     def loaded(self, pipelines: list[str]) -> None:
         """The demo's pipelines are saved."""
         say(f"The demo is loaded: {', '.join(pipelines)}. `wedsync run NAME --watch` runs one.")
+
+    def mended(self, happened: str) -> None:
+        """A part ended by itself and was started again."""
+        say(f"{happened}.", "dim")
 
     def stops(self) -> None:
         """The parts are being stopped."""
@@ -135,6 +139,10 @@ class MachineTelling(Telling):
     def loaded(self, pipelines: list[str]) -> None:
         """The demo's pipelines are saved."""
         print_json({"stage": "loaded", "pipelines": list(pipelines)})
+
+    def mended(self, happened: str) -> None:
+        """A part ended by itself and was started again."""
+        print_json({"stage": "mended", "what": happened})
 
     def stops(self) -> None:
         """The parts are being stopped."""

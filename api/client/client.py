@@ -1,6 +1,5 @@
 """The client: what a person or a program does with a server, typed."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -8,7 +7,12 @@ from typing import Final
 from uuid import UUID
 
 from api.client import operations, places
+from api.client.backfills import Backfills
 from api.client.backups import Backups
+from api.client.following import followed
+from api.client.pools import Pools
+from api.client.retries import Retries
+from api.client.schedules import Schedules
 from api.client.transport import Transport
 from api.client.values import (
     Accepted,
@@ -22,7 +26,7 @@ from api.client.values import (
 )
 from api.signing import signed
 from models.access import Role
-from models.errors import Exhausted, NotFound, Unavailable
+from models.errors import NotFound, Unavailable
 from models.executions import ExecutionState
 from models.fields import Json, JsonObject
 from models.parsing import as_uuid
@@ -33,9 +37,6 @@ from runtime.pipelines.files import Entry, EntryKind
 from runtime.settings import Settings
 
 PAGE: Final = 100
-CUT: Final = "stream_cut"
-RECONNECTS: Final = 40
-RECONNECT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,26 @@ class Client:
     def backups(self) -> Backups:
         """The earlier versions of the tables of destinations."""
         return Backups(self._transport)
+
+    @property
+    def retries(self) -> Retries:
+        """Ended executions, taken up again."""
+        return Retries(self._transport)
+
+    @property
+    def pools(self) -> Pools:
+        """The pools that limit how many executions run at once."""
+        return Pools(self._transport)
+
+    @property
+    def backfills(self) -> Backfills:
+        """The backfills of pipelines."""
+        return Backfills(self._transport)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of pipelines."""
+        return Schedules(self._transport)
 
     async def save(self, entry: Entry) -> Saved:
         """Add or change the pipeline, source or destination of a file's entry."""
@@ -154,9 +175,18 @@ class Client:
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Execution:
-        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now."""
-        given: JsonObject = {"parameters": parameters or {}, "dryRun": dry_run, "idempotencyKey": idempotency_key}
+        """Queue an execution of a pipeline; a key that was given before answers its execution as it is now.
+
+        Without a priority it has its pipeline's.
+        """
+        given: JsonObject = {
+            "parameters": parameters or {},
+            "dryRun": dry_run,
+            "idempotencyKey": idempotency_key,
+            "priority": priority,
+        }
         answer = await self._transport.ask(operations.EXECUTE, id=name, input=given)
         accepted = Accepted.model_validate(answer)
         if accepted.state is not ExecutionState.QUEUED or as_uuid(name) is not None:
@@ -181,23 +211,8 @@ class Client:
 
         A stream that is cut is followed again; a server that is away is waited for up to 20 s, once it was there.
         """
-        cursor, failures = after, 0
-        while True:
-            try:
-                async for value in self._transport.follow(operations.EVENTS, id=str(reference), after=cursor):
-                    event = Event.model_validate(value)
-                    cursor, failures = event.cursor, 0
-                    yield event
-                return
-            except Exhausted:
-                failures += 1
-            except Unavailable as error:
-                failures += error.specific_code != CUT
-                if cursor is None and error.specific_code != CUT:
-                    raise
-            if failures > RECONNECTS:
-                raise Unavailable(f"{self.url} is away", hint="follow it again from its last cursor", code="no_server")
-            await asyncio.sleep(RECONNECT_SECONDS)
+        async for value in followed(self._transport, operations.EVENTS, id=str(reference), after=after):
+            yield Event.model_validate(value)
 
     async def finished(self, reference: UUID | str) -> Execution:
         """Wait for the end of an execution and answer it."""

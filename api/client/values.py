@@ -12,17 +12,17 @@ from models.executions import ExecutionState, ExecutionStatus, ExecutionType, St
 from models.fields import Json, JsonObject
 
 
-def _lowered(value: object) -> object:
+def lowered(value: object) -> object:
     """GraphQL writes the members of enums in capitals."""
     return value.lower() if isinstance(value, str) else value
 
 
-Status: TypeAlias = Annotated[ExecutionStatus, BeforeValidator(_lowered)]
-State: TypeAlias = Annotated[ExecutionState, BeforeValidator(_lowered)]
-Type: TypeAlias = Annotated[ExecutionType, BeforeValidator(_lowered)]
-StatusOfStep: TypeAlias = Annotated[StepStatus, BeforeValidator(_lowered)]
-StateOfStep: TypeAlias = Annotated[StepState, BeforeValidator(_lowered)]
-Kind: TypeAlias = Annotated[EventKind, BeforeValidator(_lowered)]
+Status: TypeAlias = Annotated[ExecutionStatus, BeforeValidator(lowered)]
+State: TypeAlias = Annotated[ExecutionState, BeforeValidator(lowered)]
+Type: TypeAlias = Annotated[ExecutionType, BeforeValidator(lowered)]
+StatusOfStep: TypeAlias = Annotated[StepStatus, BeforeValidator(lowered)]
+StateOfStep: TypeAlias = Annotated[StepState, BeforeValidator(lowered)]
+Kind: TypeAlias = Annotated[EventKind, BeforeValidator(lowered)]
 
 
 class Value(BaseModel):

@@ -12,8 +12,9 @@ from graphql_schema.permissions import Permission
 from graphql_schema.scalars import Json
 from models.errors import Invalid
 from models.executions import ExecutionType
+from models.pipelines import MOST_PRIORITY
 from runtime.bus import ALL_EVENTS, WORK, control_topic, events_topic
-from runtime.executions import store, submission
+from runtime.executions import retries, store, submission
 
 EXECUTION = "execution"
 LONGEST_KEY = 200
@@ -32,6 +33,12 @@ class ExecutePipelineInput:
     idempotency_key: str | None = strawberry.field(
         default=None, description="The same key for the same pipeline gives the same execution."
     )
+    retry_of: strawberry.ID | None = strawberry.field(
+        default=None, description="With `RETRY`: the execution to take up; absent: the one that failed last."
+    )
+    priority: int | None = strawberry.field(
+        default=None, description="-1000 to 1000, the highest goes first; null: its pipeline's, which is 0 unless set."
+    )
 
 
 PipelineId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The pipeline's id or name.")]
@@ -45,17 +52,21 @@ class ExecutionMutations:
 
     @mutation(
         Permission.ENGINEERS,
-        "Queue an execution of a pipeline's newest version; one that is paused or not active refuses with a conflict.",
+        "Queue an execution of a pipeline's newest version, or with `RETRY` take up the one that failed last, as"
+        " `retryExecution` does; a pipeline that is paused or not active refuses with a conflict.",
     )
     async def execute_pipeline(self, info: Info, id: PipelineId, input: How = None) -> Execution:
         given = input or ExecutePipelineInput()
         _check(given)
+        if given.execution_type is ExecutionType.RETRY:
+            return await _retried(info, id, given)
         wanted = submission.Submission(
             pipeline=id,
             execution_type=given.execution_type,
             parameters=document(given.parameters, "parameters") or {},
             dry_run=given.dry_run,
             idempotency_key=given.idempotency_key,
+            priority=given.priority,
         )
         async with info.context.stating(WORK, ALL_EVENTS) as session:
             row = await submission.submit(session, wanted, info.context.signed_in)
@@ -73,11 +84,33 @@ class ExecutionMutations:
         return Execution.of(row)
 
 
+async def _retried(info: Info, pipeline: str, given: ExecutePipelineInput) -> Execution:
+    key = given.idempotency_key
+    async with info.context.writing(WORK, ALL_EVENTS) as session:
+        row = await retries.retry_of(session, pipeline, given.retry_of, info.context.signed_in, key=key)
+        info.context.note("retry", EXECUTION, row.id, execution_id=row.execution_id)
+    return Execution.of(row)
+
+
 def _check(given: ExecutePipelineInput) -> None:
     if given.execution_type not in BY_PEOPLE:
         hint = "say manual or retry"
         raise Invalid(f"{given.execution_type.value} is not for people", hint=hint, path="execution_type")
-    key = given.idempotency_key
+    check_key(given.idempotency_key)
+    if given.priority is not None and abs(given.priority) > MOST_PRIORITY:
+        hint = f"say -{MOST_PRIORITY} to {MOST_PRIORITY}"
+        raise Invalid(f"{given.priority} is no priority", hint=hint, path="priority")
+    is_retry = given.execution_type is ExecutionType.RETRY
+    if is_retry and (given.parameters or given.dry_run):
+        hint = "leave it out: a retry has those of the execution that it takes up"
+        path = "parameters" if given.parameters else "dry_run"
+        raise Invalid("is not for a retry", hint=hint, path=path)
+    if given.retry_of is not None and not is_retry:
+        raise Invalid("is for a retry only", hint="say execution_type retry", path="retry_of")
+
+
+def check_key(key: str | None) -> None:
+    """Raise `Invalid` for what cannot be an idempotency key."""
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         hint = f"1 to {LONGEST_KEY} printable letters, such as a UUID"
         raise Invalid("cannot be a key", hint=hint, path="idempotency_key")

@@ -16,6 +16,7 @@ from graphql_schema.nodes import FINDERS, Node
 from graphql_schema.paging import After, First
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import StepType
+from graphql_schema.pools import WaitingFor
 from graphql_schema.scalars import Json, Long
 from models.errors import NotFound
 from models.events import EventKind
@@ -30,10 +31,13 @@ from models.executions import (
 from models.executions import StepExecution as StepRow
 from models.quality import CheckStatus, RuleType
 from runtime.executions import events, store
+from runtime.executions.deadlines import estimates
 from runtime.paging import Window
 from runtime.pipelines.listing import Latest
+from runtime.queue import pools
 
 if TYPE_CHECKING:
+    from graphql_schema.backfills import Backfill
     from graphql_schema.pipelines.types import Pipeline
 
 A = TypeVar("A")
@@ -290,6 +294,32 @@ class Execution(Node):
             return of(row)
 
         return later()
+
+    @computed("What it waits for, while it is queued.")
+    async def waiting_for(self, info: Info) -> WaitingFor | None:
+        if self.state.is_terminal:
+            return None
+        wait = await info.context.load(pools.waits, UUID(self.id))
+        return None if wait is None else WaitingFor.of(wait)
+
+    @computed("How long it is expected to take, in minutes; null while none of its pipeline has completed.")
+    async def estimated_duration_minutes(self, info: Info) -> float | None:
+        return await info.context.load(estimates, self.row.pipeline_id)
+
+    @computed("When it was told to be late; null while it is not.", shown=datetime | None)
+    def late_at(self, info: Info) -> datetime | Awaitable[datetime | None] | None:
+        return self._whole(info, lambda row: row.late_at)
+
+    @computed("The backfill that it is a chunk of, if it is; `executionContext` has its range.")
+    async def backfill(self, info: Info) -> Annotated["Backfill", strawberry.lazy("graphql_schema.backfills")] | None:
+        from graphql_schema.backfills import backfill_of  # noqa: PLC0415 (the two show each other)
+
+        row = (
+            self.row
+            if isinstance(self.row, PipelineExecution)
+            else await info.context.load(executions_by_id, self.row.id)
+        )
+        return None if row is None or row.backfill_id is None else await backfill_of(info, row.backfill_id)
 
     @computed("Its pipeline.")
     async def pipeline(self, info: Info) -> Annotated["Pipeline", strawberry.lazy("graphql_schema.pipelines.types")]:

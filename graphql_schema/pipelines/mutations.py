@@ -15,8 +15,10 @@ from models.base import StrictModel
 from models.errors import Invalid
 from models.fields import Json as JsonValue
 from models.fields import JsonObject, parse
+from runtime.bus import SCHEDULES
 from runtime.pipelines import listing, store
 from runtime.queue.kinds import WorkKind
+from runtime.schedules import store as schedules
 
 PIPELINE = "pipeline"
 PREVIEW_ROWS = 20
@@ -175,9 +177,10 @@ class PipelineMutations:
 
     @mutation(Permission.ENGINEERS, "Add a pipeline: its definition is checked, compiled and saved as version 1.")
     async def create_pipeline(self, info: Info, input: CreatePipelineInput) -> Pipeline:
-        async with info.context.writing() as session:
+        async with info.context.writing(SCHEDULES) as session:
             given = _required(input.definition)
             row = await store.create(session, given, info.context.signed_in, input.message)
+            await schedules.follow(session, row, info.context.services.clock())
             info.context.note("create", PIPELINE, row.id, name=row.pipeline_name, version=row.version)
         return Pipeline.of(row)
 
@@ -198,8 +201,9 @@ class PipelineMutations:
         self, info: Info, id: PipelineId, version: int, expected_version: int | None = None
     ) -> Pipeline:
         identity = await identified(info.context, id)
-        async with info.context.writing() as session:
+        async with info.context.writing(SCHEDULES) as session:
             row = await store.rollback(session, identity, version, info.context.signed_in, expected_version)
+            await schedules.follow(session, row, info.context.services.clock())
             info.context.note("rollback", PIPELINE, row.id, name=row.pipeline_name, version=row.version, to=version)
         return Pipeline.of(row)
 
@@ -208,16 +212,20 @@ class PipelineMutations:
         identity = await identified(info.context, id)
         async with info.context.writing() as session:
             row = await store.archive(session, identity)
+            await schedules.follow(session, row, info.context.services.clock())
             info.context.note("archive", PIPELINE, row.id, name=row.pipeline_name)
         return Pipeline.of(row)
 
     @mutation(Permission.ENGINEERS, "Make the pipeline of the definition's name be so: add it, change it, or leave it.")
     async def apply_pipeline(self, info: Info, definition: Definition, dry_run: bool = False) -> AppliedPipeline:
-        async with info.context.writing() as session:
-            by = info.context.signed_in
-            applied = await store.apply(session, _required(definition), by, dry_run=dry_run)
-            if applied.pipeline is not None:
+        async with info.context.writing(SCHEDULES) as session:
+            by, given = info.context.signed_in, _required(definition)
+            applied = await store.apply(session, given, by, dry_run=dry_run)
+            if applied.pipeline is None:
+                await schedules.check(session, given)
+            else:
                 row = applied.pipeline
+                await schedules.follow(session, row, info.context.services.clock())
                 info.context.note("apply", PIPELINE, row.id, name=row.pipeline_name, did=applied.action.value)
         return AppliedPipeline(
             action=applied.action,
@@ -229,7 +237,10 @@ class PipelineMutations:
     @mutation(Permission.SIGNED_IN, "Check and compile a definition without saving it.")
     async def validate_pipeline(self, info: Info, definition: Definition) -> Plan:
         async with info.context.reading() as session:
-            return Plan.of((await store.compiled(session, _required(definition))).plan)
+            given = _required(definition)
+            plan = Plan.of((await store.compiled(session, given)).plan)
+            await schedules.check(session, given)
+            return plan
 
     @mutation(Permission.ENGINEERS, "Run a definition on the first rows of its sources, without committing anything.")
     async def preview_pipeline(self, info: Info, input: PreviewPipelineInput) -> Preview:
@@ -243,8 +254,9 @@ class PipelineMutations:
 
 async def _updated(info: Info, id: strawberry.ID, action: str, edit: store.Edit) -> Pipeline:
     identity = await identified(info.context, id)
-    async with info.context.writing() as session:
+    async with info.context.writing(SCHEDULES) as session:
         row = await store.update(session, identity, edit, info.context.signed_in)
+        await schedules.follow(session, row, info.context.services.clock())
         info.context.note(action, PIPELINE, row.id, name=row.pipeline_name, version=row.version)
     return Pipeline.of(row)
 

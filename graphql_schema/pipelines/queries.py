@@ -23,7 +23,7 @@ from runtime.pipelines import plan as compiled
 from runtime.pipelines.definition import PipelineDefinition
 from runtime.transforms._contract import TRANSFORMS
 
-RECENT = frozenset({"lastExecution", "successRate7d", "avgExecutionTimeMinutes"})
+RECENT = frozenset({"lastExecution", "successRate7d", "avgExecutionTimeMinutes", "nextScheduledRun"})
 """Fields that a list reads beforehand: waiting for them pipeline by pipeline would take longer than reading them."""
 
 DOCUMENTS = frozenset(to_camel_case(name) for name in listing.DOCUMENTS)

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from graphql_schema.backfills import Backfill, backfills_of
 from graphql_schema.context import Context, Info
 from graphql_schema.executions.types import Execution
 from graphql_schema.fields import computed
@@ -17,6 +18,7 @@ from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
 from graphql_schema.scalars import Json, Long
+from graphql_schema.schedules.types import Schedule
 from models.errors import NotFound
 from models.executions import ExecutionStatus, ExecutionType
 from models.fields import JsonObject, parse
@@ -25,10 +27,12 @@ from models.pipelines import PipelineStep as StepRow
 from models.pipelines import PipelineVersion as VersionRow
 from runtime.database import Session
 from runtime.executions import store as executions
+from runtime.executions.deadlines import estimates
 from runtime.paging import Window
 from runtime.pipelines import listing, store
 from runtime.pipelines import plan as compiled
 from runtime.pipelines.difference import Change, ChangeKind
+from runtime.schedules import listing as schedules
 
 A = TypeVar("A")
 
@@ -267,6 +271,18 @@ class Pipeline(Node):
         """The mean duration where it was read beforehand, in minutes."""
         return None if self.recent is None else self.recent.figures.average_minutes
 
+    @computed(
+        "When it starts by itself next; null without a schedule, while paused, and where an event starts it.",
+        shown=datetime | None,
+    )
+    def next_scheduled_run(self, info: Info) -> datetime | Awaitable[datetime | None] | None:
+        return self._recently(info, lambda recent: recent.figures.next_run)
+
+    @computed("Its schedule, and how far it has come; null without one.")
+    async def schedule(self, info: Info) -> Schedule | None:
+        found = await info.context.load(schedules.of_pipelines, self.row.id)
+        return None if found is None else Schedule.of(found)
+
     def _recently(self, info: Info, of: Callable[["Recent"], A]) -> A | Awaitable[A]:
         if self.recent is not None:
             return of(self.recent)
@@ -299,6 +315,14 @@ class Pipeline(Node):
 
         return connection(found, Execution.of, count)
 
+    @computed("What its next execution is expected to take, in minutes; null while none has completed.")
+    async def estimated_duration_minutes(self, info: Info) -> float | None:
+        return await info.context.load(estimates, self.row.id)
+
+    @computed("Its backfills, those requested last first.")
+    async def backfills(self, info: Info, first: First = 20, after: After = None) -> Connection[Backfill]:
+        return await backfills_of(info, self.row.id, Window(first, after))
+
     @computed("How all of its executions did, dry runs aside.")
     async def execution_stats(self, info: Info) -> ExecutionStats:
         found = await info.context.load(executions.stats, self.row.id)
@@ -312,7 +336,7 @@ class Pipeline(Node):
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What lists show of a pipeline's executions."""
+    """What lists show of a pipeline's executions, past and next."""
 
     figures: listing.Figures
     last: listing.Latest | None

@@ -29,7 +29,10 @@ def _config() -> Config:
 AWAY = ("08", "28", "3D", "53", "57")
 """SQLSTATE classes: no connection, no such login, no such database, no room, shutting down."""
 
-HEAD_REVISION: str = ScriptDirectory.from_config(_config()).get_current_head() or ""
+REVISIONS: list[str] = [one.revision for one in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+"""All revisions, oldest first."""
+
+HEAD_REVISION: str = REVISIONS[-1]
 """The newest revision."""
 
 

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from models.errors import DomainError, RunError, Terminal
-from runtime.batches.prepared import Preparations, Rows
+from runtime.batches.prepared import Preparations, Prepared, Rows
 
 Input: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -51,6 +51,12 @@ class Engine:
         self._database = duckdb.connect(config=config)
         self._database.execute(_LOCKDOWN)
         self._preparations = Preparations(self._database)
+        self._running: set[Prepared] = set()
+
+    def interrupt(self) -> None:
+        """Make the queries that run now end with an error; from any thread."""
+        for query in tuple(self._running):
+            query.interrupt()
 
     def close(self) -> None:
         """Give back memory and spill files."""
@@ -70,9 +76,11 @@ class Engine:
         rows = {name: _scans(data, raised) for name, data in inputs.items()}
         with _translated(raised):
             key, query = self._preparations.take(sql, {name: data.schema for name, data in inputs.items()})
+            self._running.add(query)
             try:
                 yield _checked(query.run(rows, batch_rows), raised, ended)
             finally:
+                self._running.discard(query)
                 if ended:
                     self._preparations.give_back(key, query)
                 else:

@@ -62,6 +62,10 @@ class Prepared:
         for slot in self._slots.values():
             slot.empty()
 
+    def interrupt(self) -> None:
+        """Make the run end with an error soon; from any thread."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         """Give back the connection, also amid a run."""
         self._connection.close()

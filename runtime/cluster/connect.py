@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import psutil
 import ray
 
 from models.errors import Unavailable
@@ -13,6 +14,7 @@ from runtime.settings import Settings
 NAMESPACE = "wedsync"
 MEGABYTE = 1024 * 1024
 LONGEST_FOLDER = 40
+SERVERS = ("gcs_server", "raylet")
 
 
 def connect(settings: Settings) -> None:
@@ -38,6 +40,11 @@ def _start(settings: Settings) -> None:
         log_to_driver=False,
         _temp_dir=str(_folder(settings)),
     )
+
+
+def own_servers() -> list[psutil.Process]:
+    """The servers of a local Ray that was started here: its head, and what runs the workers."""
+    return [child for child in psutil.Process().children() if child.name() in SERVERS]
 
 
 def worker_slots(settings: Settings) -> int:

@@ -9,13 +9,14 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from models.errors import Unavailable
+from models.errors import DomainError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
 from runtime.cluster.pool import Pool
-from runtime.database import Database, Session
+from runtime.cluster.upkeep import Upkeep
+from runtime.database import Session, Transactions
 from runtime.executions.logs import prune_logs
-from runtime.executions.retention import keep_partitions
+from runtime.executions.retention import keep_partitions, prune_checkpoints
 from runtime.queue import leases
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
@@ -40,7 +41,10 @@ class SupervisorHandle(Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
-        """Supervise one execution to its end; raises `SupervisorLost` when it died, anything when it is broken."""
+        """Supervise one execution to its end.
+
+        Raises `SupervisorLost` when it died, `Unavailable` when the database went away, anything when it is broken.
+        """
 
     def end(self) -> None:
         """End its process."""
@@ -59,7 +63,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: Transactions,
         bus: Bus,
         pool: Pool[SupervisorHandle],
         workers: Workers,
@@ -74,16 +78,18 @@ class Dispatcher:
         self._clock = clock
         self._next_housekeeping = clock()
         self._next_retention = clock()
+        self._upkeep = Upkeep(settings, clock())
         self._next_pruning = clock()
         self._news = asyncio.Event()
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}
+        self._dropped: list[Claim] = []
         self._tasks: dict[asyncio.Task[None], Claim] = {}
         self._pruning: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Dispatch until `close`; a database that is away is waited for."""
+        """Dispatch until `close`; a database that is away, or refuses, is waited for."""
         self._ended.clear()
         listener = asyncio.create_task(self._listen())
         self._pool.resize(0, 0.0)
@@ -91,8 +97,8 @@ class Dispatcher:
             while not self._closing:
                 try:
                     more = await self.step()
-                except Unavailable as error:
-                    log.warning("the database is away: %s", error)
+                except DomainError as error:
+                    log.warning("nothing can be claimed now: %s", error)
                     more = False
                 if not more:
                     with contextlib.suppress(TimeoutError):
@@ -100,6 +106,8 @@ class Dispatcher:
                             await self._news.wait()
                 self._news.clear()
         finally:
+            # Who is cancelled before it began gives nothing back.
+            await asyncio.sleep(0)
             held = list(self._tasks.values())
             ending = [*self._tasks, listener, *filter(None, [self._pruning])]
             for task in ending:
@@ -124,7 +132,9 @@ class Dispatcher:
             if self._clock() >= self._next_housekeeping:
                 await self._keep_house(session)
                 self._next_housekeeping = self._clock() + TICK_SECONDS
+            topics = await self._upkeep.keep(session, self._clock())
             claims = await self._claim(session)
+        await self._bus.publish(*topics)
         for claim in claims:
             if claim.kind is WorkKind.EXECUTION:
                 self._start(self._supervise(self._pool.take(), claim), claim)
@@ -139,23 +149,26 @@ class Dispatcher:
         await leases.hold(session, self.name, self.name, lease)
         for claim in self._others.values():
             await queue.renew(session, claim.id, claim.generation, lease)
+        for claim in self._dropped:
+            await queue.release(session, claim, self.name)
+        self._dropped.clear()
         await queue.release_lapsed(session)
-        waiting, waited = await queue.waiting(session, WorkKind.EXECUTION, self._settings.supervisors_max)
+        waiting, waited = await queue.waiting(session, self._settings.supervisors_max)
         self._pool.resize(waiting, waited)
         if self._clock() >= self._next_pruning:
             pruned = await queue.prune(session, self._settings.work_retention_days, PRUNED_WORK)
             self._next_pruning = self._clock() + (TICK_SECONDS if pruned == PRUNED_WORK else RETENTION_SECONDS)
         if self._clock() >= self._next_retention:
             await keep_partitions(session, self._settings.event_retention_days)
-            self._pruning = asyncio.create_task(_prune_logs(self._settings))
+            self._pruning = asyncio.create_task(_prune_artifacts(self._settings, self._database))
             self._next_retention = self._clock() + RETENTION_SECONDS
 
     async def _claim(self, session: Session) -> list[Claim]:
-        limits = {"limit": self._pool.idle, "others": OTHER_SLOTS - len(self._others)}
+        limits = {"executions": self._pool.idle, "others": OTHER_SLOTS - len(self._others)}
         if not any(limits.values()):
             return []
         lease = self._settings.lease_seconds
-        return await queue.claim(session, self.name, kinds=(WorkKind.EXECUTION,), **limits, lease_seconds=lease)
+        return await queue.claim(session, self.name, **limits, lease_seconds=lease)
 
     def _start(self, work: Coroutine[object, object, None], claim: Claim) -> None:
         task = asyncio.create_task(work)
@@ -170,6 +183,9 @@ class Dispatcher:
             broken = True
             log.warning("the supervisor of execution %s died: %s", claim.subject, error)
             await self._release([claim])
+        except Unavailable as error:
+            log.warning("the supervisor of execution %s lost the database: %s", claim.subject, error)
+            await self._release([claim])
         except Exception:
             broken = True
             log.exception("the supervisor of execution %s broke", claim.subject)
@@ -178,36 +194,51 @@ class Dispatcher:
             self._news.set()
 
     async def _release(self, claims: Sequence[Claim], *, leaving: bool = False) -> None:
-        """Give executions back for others to take over now, who fence off whoever still writes.
+        """Give items back for others to take over now, who fence off whoever still writes.
 
         One that leaves drops its lease too: until that lapses it would pass for live.
         """
         try:
             async with self._database.statements(RUNTIME) as session:
                 for claim in claims:
-                    await queue.release(session, claim)
+                    await queue.release(session, claim, self.name)
                 if leaving:
                     await leases.drop(session, self.name, self.name)
-        except Unavailable as error:
-            log.warning("%d items of %s are left until their leases lapse: %s", len(claims), self.name, error)
+        except DomainError as error:
+            self._dropped.extend(claims)
+            log.warning("%d items of %s are given back later, or their leases lapse: %s", len(claims), self.name, error)
 
     async def _do(self, claim: Claim) -> None:
+        """Have other work done; what its worker died of is tried again at once, but not for ever."""
+        broken = False
         try:
-            await self._workers.run(claim)
+            hopeless = queue.given_up(claim)
+            if hopeless is None:
+                await self._workers.run(claim)
+            else:
+                async with self._database.statements(RUNTIME) as session:
+                    await queue.settle(session, claim, error=hopeless)
         except Exception:
+            broken = True
             log.exception("work item %s (%s) broke", claim.id, claim.kind)
         finally:
             del self._others[claim.id]
-            self._news.set()
-            await self._bus.publish(outcome_topic(claim.id))
+        if broken:
+            await self._release([claim])
+        self._news.set()
+        await self._bus.publish(outcome_topic(claim.id))
 
     async def _listen(self) -> None:
         async for _ in self._bus.wakeups(WORK, every=TICK_SECONDS):
             self._news.set()
 
 
-async def _prune_logs(settings: Settings) -> None:
-    """Remove logs whose retention is over, some at a time."""
+async def _prune_artifacts(settings: Settings, database: Transactions) -> None:
+    """Remove logs and checkpoints whose retention is over, some at a time."""
+    try:
+        await prune_checkpoints(database, settings.artifacts, settings.checkpoint_retention_days)
+    except (OSError, DomainError) as error:
+        log.warning("old checkpoints stay: %s", error)
     pruned, days = PRUNED_LOGS, settings.log_retention_days
     while pruned == PRUNED_LOGS:
         try:

@@ -23,12 +23,28 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from models.errors import Cancelled
-from runtime.cluster.tasks import BlockRef, Given, Listener, TooLarge, finish_step, run_step, stream_step
-from runtime.executions.executor import OnProgress, Ran, Refs, WorkerLost
+from models.errors import Cancelled, Retryable, Terminal
+from models.pipelines import Resources
+from runtime.cluster.tasks import (
+    BlockRef,
+    Given,
+    KeptRef,
+    Listener,
+    TooLarge,
+    finish_step,
+    run_step,
+    save_blocks,
+    save_output,
+    stream_step,
+)
+from runtime.executions.checkpoints import LOST_INPUT, Place
+from runtime.executions.executor import OnProgress, Ran, Refs, TaskResult, WorkerLost
 from runtime.executions.program import Outcome, Progress, TaskProgram, TaskRequest
+from runtime.executions.steps import INLINE_BYTES
 
-LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError, OwnerDiedError)
+MEGABYTE = 1024 * 1024
+LOSSES = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+LOST_INPUTS = (ObjectLostError, OwnerDiedError)
 
 
 class RayExecutor:
@@ -50,16 +66,25 @@ class RayExecutor:
     async def run(self, request: TaskRequest, inputs: Mapping[str, Refs], on_progress: OnProgress) -> Ran:
         """Raises the task's own typed error, `WorkerLost` when its process died, `Cancelled` when it was killed."""
         name = f"{request.program.task}:{request.phase.value}"
-        small = {key: cast(BlockRef, refs[0]) for key, refs in inputs.items() if len(refs) == 1}
-        given = Given(
-            tuple(small), {key: cast("list[BlockRef]", refs) for key, refs in inputs.items() if key not in small}
-        )
+        _require_room(request.program.resources)
+        ones = {key: refs[0] for key, refs in inputs.items() if len(refs) == 1}
+        small = {key: cast(BlockRef, ref) for key, ref in ones.items() if not isinstance(ref, Place)}
+        large = {key: cast("list[KeptRef]", refs) for key, refs in inputs.items() if key not in small}
+        given = Given(tuple(small), large)
         try:
             if not request.delivers:
                 return await self._finish(name, request, given, small, on_progress)
             return await self._delivered(name, request, given, small)
         except RayError as error:
             _raise(error)
+
+    async def save(self, output: TaskResult, file: str) -> Place:
+        """Write the output of a task to a file of the artifact store: a large one by a worker, a small one here."""
+        refs = cast("list[BlockRef]", list(output.blocks))
+        if output.output_bytes <= INLINE_BYTES:
+            return await asyncio.to_thread(save_blocks, refs, file)
+        saved: Place = await save_output.remote(refs, file, refs[0])
+        return saved
 
     async def _delivered(self, name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran:
         program = request.program
@@ -79,7 +104,7 @@ class RayExecutor:
     ) -> Ran:
         listener = Listener(self._actor, uuid4().hex)
         self._listening[listener.key] = on_progress
-        ref = _named(finish_step, name).remote(request, listener, given, *small.values())
+        ref = _named(finish_step, name, request.program.resources).remote(request, listener, given, *small.values())
         try:
             return Ran(await ref)
         except asyncio.CancelledError:
@@ -91,7 +116,7 @@ class RayExecutor:
 
 async def _at_once(name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran | None:
     """Run a task whose output is one block at most; None when it turns out larger."""
-    ref, block = _named(run_step, name).remote(request, given, *small.values())
+    ref, block = _named(run_step, name, request.program.resources).remote(request, given, *small.values())
     try:
         return Ran(await ref, (block,))
     except asyncio.CancelledError:
@@ -104,7 +129,7 @@ async def _at_once(name: str, request: TaskRequest, given: Given, small: Mapping
 
 
 async def _streamed(name: str, request: TaskRequest, given: Given, small: Mapping[str, BlockRef]) -> Ran:
-    stream = _named(stream_step, name).remote(request, given, *small.values())
+    stream = _named(stream_step, name, request.program.resources).remote(request, given, *small.values())
     try:
         refs = [ref async for ref in stream]
         outcome = await refs[-1]
@@ -117,9 +142,30 @@ async def _streamed(name: str, request: TaskRequest, given: Given, small: Mappin
 
 
 @lru_cache(maxsize=1024)
-def _named(function: Any, name: str) -> Any:
-    """The remote function under a name for Ray's dashboard."""
-    return function.options(name=name)
+def _named(function: Any, name: str, resources: Resources | None) -> Any:
+    """The remote function under a name for Ray's dashboard, on a node that has the resources free."""
+    options: dict[str, float] = {}
+    if resources is not None and resources.cpus is not None:
+        options["num_cpus"] = resources.cpus
+    if resources is not None and resources.memory_mb is not None:
+        options["memory"] = resources.memory_mb * MEGABYTE
+    return function.options(name=name, **options)
+
+
+def _require_room(resources: Resources | None) -> None:
+    """Raise `Terminal` for what no node could ever have free: Ray would wait for such a node without a word."""
+    if resources is None:
+        return
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    cpus, memory = resources.cpus or 0, (resources.memory_mb or 0) * MEGABYTE
+    if not any(room.get("CPU", 0) >= cpus and room.get("memory", 0) >= memory for room in rooms):
+        most = max((room.get("CPU", 0), int(room.get("memory", 0) / MEGABYTE)) for room in rooms)
+        raise Terminal(
+            f"no node has {resources.cpus or 1:g} processors and {resources.memory_mb or 0} MB for the step",
+            hint=f"ask for at most {most[0]:g} cpus and {most[1]} memory_mb in its resources, or add a larger node",
+            code="no_room",
+        )
 
 
 def _raise(error: RayError) -> NoReturn:
@@ -128,6 +174,8 @@ def _raise(error: RayError) -> NoReturn:
         raise cause if isinstance(cause, Exception) else error
     if isinstance(error, TaskCancelledError):
         raise Cancelled("the task was cancelled") from error
+    if isinstance(error, LOST_INPUTS):
+        raise Retryable("an input was lost with the process or node that held it", code=LOST_INPUT) from error
     if isinstance(error, LOSSES):
         raise WorkerLost(str(error).splitlines()[0] if str(error) else "the worker died") from error
     raise error

@@ -15,6 +15,7 @@ from models.errors import Retryable
 from runtime.cluster.work import Tools, perform
 from runtime.cluster.worker import (
     process_background,
+    process_confinement,
     process_database,
     process_paces,
     process_sealer,
@@ -22,13 +23,15 @@ from runtime.cluster.worker import (
     process_worker,
 )
 from runtime.connectors.permits import Permits
+from runtime.executions.checkpoints import LOST_INPUT, Place, StoredBlocks, write_blocks
 from runtime.executions.program import Outcome, Progress, TaskRequest
-from runtime.executions.steps import INLINE_BYTES, Blocks, Item, run_task
+from runtime.executions.steps import INLINE_BYTES, Blocks, Item
 from runtime.queue.store import Claim
 
 FETCH_SECONDS = 300.0
 
 BlockRef: TypeAlias = "ray.ObjectRef[pa.Table | bytes]"
+KeptRef: TypeAlias = "BlockRef | Place"
 Value: TypeAlias = pa.Table | bytes | Outcome
 """What comes as an input: a block, a small one as an Arrow IPC stream, or the outcome that holds the only one."""
 
@@ -47,10 +50,12 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A task's inputs by name: small ones came along with it, of large ones only the references to their blocks."""
+    """A task's inputs by name: small ones came along with it, of large ones only the references to their blocks, or
+    the places of their checkpoints.
+    """
 
     small: tuple[str, ...]
-    large: Mapping[str, Sequence[BlockRef]]
+    large: Mapping[str, Sequence[KeptRef]]
 
     def blocks(self, values: Sequence[Value]) -> dict[str, Blocks]:
         """The blocks of each input, to be read as often as one likes."""
@@ -60,18 +65,25 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class RemoteBlocks:
-    """Blocks in the object store, fetched one at a time, as often as they are read."""
+    """Blocks in the object store, fetched one at a time, or in the artifact store, as often as they are read."""
 
-    refs: Sequence[BlockRef]
+    refs: Sequence[KeptRef]
 
     def __iter__(self) -> Iterator[pa.Table]:
         for ref in self.refs:
-            try:
-                yield from _table(ray.get(ref, timeout=FETCH_SECONDS))
-            except ray.exceptions.GetTimeoutError as error:
-                raise Retryable("an input did not arrive from the object store in time", code="lost_input") from error
-            except ray.exceptions.ObjectLostError as error:
-                raise Retryable("an input was lost with the node that held it", code="lost_input") from error
+            if isinstance(ref, Place):
+                yield from StoredBlocks(process_settings().artifacts, ref)
+            else:
+                yield from _fetched(ref)
+
+
+def _fetched(ref: BlockRef) -> tuple[pa.Table, ...]:
+    try:
+        return _table(ray.get(ref, timeout=FETCH_SECONDS))
+    except ray.exceptions.GetTimeoutError as error:
+        raise Retryable("an input did not arrive from the object store in time", code=LOST_INPUT) from error
+    except ray.exceptions.ObjectLostError as error:
+        raise Retryable("an input was lost with the node that held it", code=LOST_INPUT) from error
 
 
 def _table(value: Value) -> tuple[pa.Table, ...]:
@@ -94,14 +106,14 @@ def _packed(block: pa.Table) -> pa.Table | bytes:
 @ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")
 def stream_step(request: TaskRequest, given: Given, *values: Value) -> Iterator[Item]:
     """Run one phase of a task whose output may be large: its blocks, and its outcome last."""
-    yield from run_task(request, given.blocks(values), process_worker())
+    yield from process_confinement().items(request, given.blocks(values))
 
 
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def run_step(request: TaskRequest, given: Given, *values: Value) -> tuple[Outcome, pa.Table | bytes]:
     """Run a task whose output is small: its outcome and its one block; raises `TooLarge`."""
     made, rows = list[pa.Table](), 0
-    for item in run_task(request, given.blocks(values), process_worker()):
+    for item in process_confinement().items(request, given.blocks(values)):
         if isinstance(item, Outcome):
             blocks = [*made, *_table(item)]
             return replace(item, block=None), _packed(blocks[0] if len(blocks) == 1 else pa.concat_tables(blocks))
@@ -117,7 +129,7 @@ def run_step(request: TaskRequest, given: Given, *values: Value) -> tuple[Outcom
 def finish_step(request: TaskRequest, listener: Listener, given: Given, *values: Value) -> Outcome:
     """Run one phase of a task that has no output but its outcome, such as a load; tells how far it is."""
     told = Progress(0, 0)
-    for item in run_task(request, given.blocks(values), process_worker()):
+    for item in process_confinement().items(request, given.blocks(values)):
         if isinstance(item, Outcome):
             return item
         if isinstance(item, Progress) and item != told:
@@ -125,6 +137,17 @@ def finish_step(request: TaskRequest, listener: Listener, given: Given, *values:
             with suppress(ValueError, ray.exceptions.RayError):
                 _supervisor(listener.actor).progress.remote(listener.key, item)
     raise Retryable("the task ended without an outcome", code="no_outcome")
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def save_output(refs: Sequence[BlockRef], file: str, _near: Value) -> Place:
+    """Write the output of a task to a file of the artifact store, on the node where its first block is."""
+    return save_blocks(refs, file)
+
+
+def save_blocks(refs: Sequence[BlockRef], file: str) -> Place:
+    """The same in this process."""
+    return write_blocks(process_settings().artifacts, file, RemoteBlocks(refs))
 
 
 @lru_cache(maxsize=16)

@@ -31,6 +31,7 @@ from runtime.connectors._contract import (
     primary_key_of,
 )
 from runtime.connectors.configs import SOURCE, open_inline, placed
+from runtime.connectors.file_marks import marks
 from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
@@ -44,12 +45,14 @@ from runtime.pipelines.plan import Plan
 from runtime.queue import store as queue
 from runtime.queue.kinds import WorkKind
 from runtime.queue.store import Claim
+from runtime.schedules import watching
 
 log = logging.getLogger(__name__)
 
 RUNTIME = Principal.runtime()
 PREVIEW_ROWS = 100
 MOST_PREVIEW_ROWS = 1_000
+MOST_TOLD = 100
 
 Place: TypeAlias = Source[StrictModel] | Destination[StrictModel]
 
@@ -214,6 +217,32 @@ def _restorable(payload: JsonObject, tools: Tools) -> Iterator[Restorable]:
         place.close()
 
 
+def _watch(payload: JsonObject, tools: Tools) -> Json:
+    """Look which files that a schedule waits for are new or changed."""
+    schedule = UUID(str(payload["schedule"]))
+    watch = tools.background.wait(_wanted(schedule, tools))
+    if watch is None:
+        return {"changed": []}
+    place = tools.background.wait(_open(watch.source, True, tools))
+    try:
+        assert isinstance(place, Source)
+        found = marks(place, watch.pattern, watching.MOST_FILES)
+    finally:
+        place.close()
+    changed = tools.background.wait(_saw(watch, found, tools))
+    return {"changed": list[Json](changed[:MOST_TOLD])}
+
+
+async def _wanted(schedule: UUID, tools: Tools) -> watching.Watch | None:
+    async with tools.database.statements(RUNTIME) as session:
+        return await watching.watch_of(session, schedule)
+
+
+async def _saw(watch: watching.Watch, found: Mapping[str, str], tools: Tools) -> list[str]:
+    async with tools.database.statements(RUNTIME) as session:
+        return await watching.saw(session, watch, found)
+
+
 def _preview(payload: JsonObject, tools: Tools) -> Json:
     """Compile a definition against what is known, and run each step on the first rows of its sources."""
     plan, revisions = tools.background.wait(_compiled(payload, tools))
@@ -242,4 +271,5 @@ _HANDLERS: Mapping[WorkKind, Callable[[JsonObject, Tools], Json]] = {
     WorkKind.PREVIEW: _preview,
     WorkKind.VERSIONS: _versions,
     WorkKind.RESTORE: _restore,
+    WorkKind.WATCH: _watch,
 }

@@ -12,6 +12,7 @@ from runtime import collector
 from runtime.access.principal import Principal
 from runtime.access.sealing import Sealer, sealer_of
 from runtime.batches.engine import Engine, EngineLimits
+from runtime.cluster.confinement import Confinement
 from runtime.connectors._contract import DESTINATIONS, SOURCES, Destination, Source, Target
 from runtime.connectors.opening import OpenedDestination, OpenedSource, open_destination, open_source
 from runtime.connectors.paces import Paces
@@ -146,3 +147,9 @@ def process_worker() -> Worker:
     worker = Worker(connections, Engine(limits))
     collector.settle()
     return worker
+
+
+@lru_cache(maxsize=1)
+def process_confinement() -> Confinement:
+    """What keeps this process's tasks to their resources."""
+    return Confinement(process_worker())

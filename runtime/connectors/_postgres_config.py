@@ -1,6 +1,7 @@
 """How a PostgreSQL server is reached: as fields or as one URL, given on to libpq and to asyncpg."""
 
 from enum import StrEnum
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -8,6 +9,13 @@ from pydantic import Field, SecretStr, model_validator
 from models.base import StrictModel
 
 SCHEMES = ("postgresql", "postgres")
+
+# A server looks after its client only while it writes to it, unless told to: the query of a worker that was killed
+# would go on for hours. Before PostgreSQL 14 there is no such setting, and not every system can tell.
+NOTICING_LOSS: Final = """
+CASE WHEN version() LIKE '%linux%' AND current_setting('client_connection_check_interval', true) IS NOT NULL
+    THEN set_config('client_connection_check_interval', '1s', true) END
+"""
 
 
 class SslMode(StrEnum):

@@ -17,7 +17,7 @@ from models.errors import Retryable, Terminal
 from runtime.connectors._contract import CursorMove, LoadCounts, Receipt, RunKey, cursor_moved
 from runtime.connectors._postgres_config import PostgresConfig
 from runtime.connectors._postgres_ddl import lock_name
-from runtime.connectors._postgres_names import TableName
+from runtime.connectors._postgres_names import TableName, run_tag
 from runtime.connectors._postgres_session import Session
 
 LEDGER = "_wedsync_ledger"
@@ -51,6 +51,13 @@ WITH claimed AS (
   RETURNING step
 )
 SELECT $13::text IS NULL OR EXISTS (SELECT FROM kept) AS is_current FROM claimed
+"""
+_MARK = "wedsync:"
+FIRST_GENERATION = 1
+_END_OLDER = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+  AND CASE WHEN application_name LIKE $1 || ':%' THEN split_part(application_name, ':', 3)::int4 < $2 END
 """
 _MADE: set[tuple[str, str]] = set()
 
@@ -119,6 +126,20 @@ def published(session: Session, run: RunKey, *, lock: bool = False) -> LoadCount
     if row["state"] != RunState.PUBLISHED:
         return None
     return LoadCounts(row["inserted"], row["updated"], row["deleted"], row["failed"])
+
+
+def mark_of(run: RunKey) -> str:
+    """What the transactions of a run's generation are called in `pg_stat_activity`."""
+    return f"{_MARK}{run_tag(run.execution_id, run.step)}:{run.generation}"
+
+
+def end_older(session: Session, run: RunKey) -> None:
+    """End the transactions that older generations of a run have open.
+
+    Theirs may be those of a process that is stopped or cut off, and would keep their locks for as long as it is.
+    """
+    if run.generation > FIRST_GENERATION:
+        session.fetch(_END_OLDER, _MARK + run_tag(run.execution_id, run.step), run.generation)
 
 
 def open_run(session: Session, name: TableName, run: RunKey) -> None:

@@ -1,7 +1,8 @@
 """A load from its rows to its commit: straight into the table in one transaction, or by staging tables of parts."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -71,7 +72,7 @@ class Load:
 def load(job: Load, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> LoadCounts:
     """Load one stream, with its ledger row and cursor, in one transaction."""
     job.make_ground()
-    with ledger.noticing_loss(job.config), Session(job.config) as session:
+    with _transaction(job) as session:
         known = ledger.published(session, job.run)
         if known is not None:
             return known
@@ -88,7 +89,7 @@ def load(job: Load, rows: pa.RecordBatchReader, cursor: CursorMove | None) -> Lo
 def prepare(job: Load, schema: pa.Schema) -> None:
     """Open the run and make its empty staging table; parts that landed already stay, if the schema is the same."""
     job.make_ground()
-    with ledger.noticing_loss(job.config), Session(job.config) as session:
+    with _transaction(job) as session:
         lock_name(session, job.base.text)
         ledger.open_run(session, job.name, job.run)
         table = inspect(session, job.name)
@@ -105,7 +106,7 @@ def prepare(job: Load, schema: pa.Schema) -> None:
 
 def write(job: Load, partition: int, rows: pa.RecordBatchReader) -> Receipt:
     """Land one part in a staging table of its own; the receipt names it, so that a repeated part has one effect."""
-    with ledger.noticing_loss(job.config), Session(job.config) as session:
+    with _transaction(job) as session:
         _require_base(session, job)
         base = inspect(session, job.base)
         plans = fitted(Target(job.base.text, WriteMode.APPEND), base, rows.schema)
@@ -121,7 +122,7 @@ def commit(job: Load, receipts: Sequence[Receipt], cursor: CursorMove | None) ->
     """Publish all parts, with their ledger rows and the cursor, in one transaction; staging goes with it."""
     landed = list({receipt.partition: receipt for receipt in receipts}.values())
     job.make_ground()
-    with ledger.noticing_loss(job.config), Session(job.config) as session:
+    with _transaction(job) as session:
         known = ledger.published(session, job.run, lock=True)
         if known is not None:
             return known
@@ -141,10 +142,18 @@ def commit(job: Load, receipts: Sequence[Receipt], cursor: CursorMove | None) ->
 
 def abort(job: Load) -> None:
     """Remove the run's staging; nothing to do when there is none, or when a younger generation has the run."""
-    with ledger.noticing_loss(job.config), Session(job.config) as session:
+    with _transaction(job) as session:
         if ledger.abort_run(session, job.run):
             _drop_staging(session, job)
             session.commit()
+
+
+@contextmanager
+def _transaction(job: Load) -> Iterator[Session]:
+    """A transaction of the run, in whose way nobody of an older generation is."""
+    with ledger.noticing_loss(job.config), Session(job.config, ledger.mark_of(job.run)) as session:
+        ledger.end_older(session, job.run)
+        yield session
 
 
 class _Arrival:

@@ -10,7 +10,7 @@ from adbc_driver_postgresql import StatementOptions
 from adbc_driver_postgresql import dbapi as postgres
 
 from models.errors import Terminal
-from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_adbc, translated, unreachable
 from runtime.connectors._postgres_pool import Keeping, Pool
 
@@ -73,7 +73,9 @@ class Reading:
                 f"set_config(${2 * at + 1}, ${2 * at + 2}, true)::{known.get(name, 'text')} IS NULL"
                 for at, name in enumerate(settings)
             )
-            self.answer(f"SELECT {calls}", *(text for pair in settings.items() for text in pair))
+            self.answer(
+                f"SELECT {calls}, {NOTICING_LOSS} IS NULL", *(text for pair in settings.items() for text in pair)
+            )
             self.applied.update(settings)
 
     def takes(self, text: str, kind: str) -> bool:

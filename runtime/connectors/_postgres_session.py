@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from models.errors import Terminal
-from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_asyncpg, translated, unreachable
 from runtime.connectors._postgres_names import TableName, literal
 from runtime.connectors._postgres_pool import Keeping, Pool
@@ -80,13 +80,14 @@ _POOL: Pool[asyncpg.Connection] = Pool(_close)
 class Session:
     """One transaction, as a context: committed by `commit`, else rolled back at its end.
 
-    A connection whose transaction ended in disorder is closed. Used by one thread at a time.
+    A connection whose transaction ended in disorder is closed. Used by one thread at a time. `mark` is what
+    `pg_stat_activity` calls the transaction.
     """
 
-    def __init__(self, config: PostgresConfig) -> None:
+    def __init__(self, config: PostgresConfig, mark: str | None = None) -> None:
         self.config = config
         self._keeping = Keeping(config.idle_connections, config.connection_age_seconds)
-        self._begin = _begun_with(config)
+        self._begin = _begun_with(config, mark)
         self._open: asyncpg.Connection | None = None
         self._copying: asyncio.Task[Any] | None = None
 
@@ -239,10 +240,12 @@ def _begins(begin: str, connection: asyncpg.Connection) -> bool:
     return True
 
 
-def _begun_with(config: PostgresConfig) -> str:
+def _begun_with(config: PostgresConfig, mark: str | None) -> str:
     settings = {"lock_timeout": f"{int(config.lock_timeout_seconds * 1000)}ms", **config.settings}
+    if mark is not None:
+        settings["application_name"] = mark
     calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
-    return f"BEGIN; SELECT {calls}"
+    return f"BEGIN; SELECT {calls}, {NOTICING_LOSS}"
 
 
 async def _connected(config: PostgresConfig) -> asyncpg.Connection:

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import asyncpg
+import psutil
 from sqlalchemy import URL
 
 from models.errors import Unavailable
@@ -32,6 +33,8 @@ class EmbeddedPostgres:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._server = get_server(self.folder, cleanup_mode=None)
+            if not self.is_running:
+                self._server.start()
         except (OSError, RuntimeError, AssertionError) as error:
             hint = f"see {self.folder / 'log'}; is its disk full, or another version's data there?"
             raise Unavailable(f"the embedded PostgreSQL does not start: {error}", hint=hint) from error
@@ -41,6 +44,15 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """The server's process; None while it does not run."""
         return None if self._server is None else self._server.get_pid()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process is there."""
+        process = None if self._server is None else self._server.get_postmaster_info().process
+        try:
+            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def stop(self) -> None:
         """Stop the server; nothing when it does not run."""

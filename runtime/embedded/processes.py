@@ -29,6 +29,7 @@ class Child:
 
     def __init__(self, name: str, module: str, *early: str) -> None:
         self.name = name
+        self._modules = (module, *early)
         self.log: Path | None = None
         self._log_begins = 0
         self._process = subprocess.Popen(
@@ -37,6 +38,10 @@ class Child:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def again(self) -> "Child":
+        """Another process of the same."""
+        return Child(self.name, *self._modules)
 
     def begin(self, environment: Mapping[str, str], logs: Path) -> "Child":
         """Let it go on, in this environment, with a log of its name in the folder."""

@@ -1,28 +1,36 @@
 """Everything a home needs to run: PostgreSQL, Valkey, the runtime on Ray and the API, started in the right order."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import asyncpg
 import httpx
 
 from models.errors import Conflict, Unavailable
 from models.migrations.run import migrate
 from runtime.embedded.guard import Guard
 from runtime.embedded.home import Home, Running
+from runtime.embedded.parts import Parts
 from runtime.embedded.postgres import EmbeddedPostgres
 from runtime.embedded.processes import Child, early_api
 from runtime.embedded.valkey import EmbeddedValkey
 from runtime.settings import Settings
 
+log = logging.getLogger(__name__)
+
 METADATA = "wedsync"
+RUNTIME = "runtime"
 START_SECONDS = 60.0
 RUNTIME_SECONDS = 180.0
 POLL_SECONDS = 0.03
+AGAIN_SECONDS = 0.5
 
 # Those of an earlier server of this home, which would pass for live until their leases lapse.
 _FORGET_DISPATCHERS = "DELETE FROM leases WHERE name LIKE 'dispatcher:%'"
@@ -42,17 +50,20 @@ class Stack:
     """The parts of one home. `start` returns when the API answers; the runtime may still be starting then.
 
     What the settings name an address for is used from there, what they do not is started here. To be started on the
-    main thread, which the processes end with. `api` is the API's process where it was made before.
+    main thread, which the processes end with. `api` is the API's process where it was made before; `told` hears of
+    each part that ended by itself and was started again.
     """
 
-    def __init__(self, settings: Settings, api: Child | None = None) -> None:
+    def __init__(self, settings: Settings, api: Child | None = None, told: Callable[[str], None] = log.warning) -> None:
         self.settings = settings
+        self._told = told
         self._api = api
         self.home = Home(settings.home)
         self.postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
         self._guard: Guard | None = None
-        self._children: list[Child] = []
+        self._parts: Parts | None = None
+        self._mending = asyncio.Lock()
         self._addresses: Addresses | None = None
 
     @property
@@ -61,6 +72,13 @@ class Stack:
         if self._addresses is None:
             raise Unavailable("the server has not started", hint="call `start` first")
         return self._addresses
+
+    @property
+    def parts(self) -> Parts:
+        """The processes of the started stack."""
+        if self._parts is None:
+            raise Unavailable("the server has not started", hint="call `start` first")
+        return self._parts
 
     async def start(self) -> Addresses:
         """Start everything; raises typed errors that say what failed, and leaves nothing running then."""
@@ -76,13 +94,13 @@ class Stack:
     async def _start(self, addresses: Addresses) -> None:
         """The API is the first, as its imports take as long as all else; the runtime waits, to leave it the cores."""
         self._guard = Guard()
+        self._parts = Parts(self._guard)
         self._run(self._api or early_api())
         await asyncio.gather(self._start_postgres(), self._start_valkey())
         await migrate(addresses.owner_url)
-        if self.postgres is not None:
-            await self.postgres.execute(METADATA, _FORGET_DISPATCHERS)
+        await _forget_dispatchers(self.postgres)
         await self._answers("/readyz", START_SECONDS)
-        self._run(Child("runtime", "runtime.cluster"))
+        self._run(Child(RUNTIME, "runtime.cluster"))
         running = Running(
             addresses.api_url, os.getpid(), addresses.database_url, addresses.owner_url, addresses.redis_url
         )
@@ -127,9 +145,7 @@ class Stack:
             "WEDSYNC_HOME": str(self.home.path),
             "WEDSYNC_PORT": addresses.api_url.rpartition(":")[2],
         }
-        self._children.append(child.begin(environment, self.home.logs))
-        if self._guard is not None:
-            self._guard.end(child.pid)
+        self.parts.begin(child, environment, self.home.logs)
 
     async def _answers(self, path: str, seconds: float) -> None:
         """Wait until a probe answers 200; raises `Unavailable` when it does not, or a part has ended."""
@@ -137,7 +153,7 @@ class Stack:
         said = "nothing"
         async with httpx.AsyncClient(base_url=self.addresses.api_url, timeout=5.0, trust_env=False) as client:
             while time.monotonic() < end:
-                self.check()
+                await self.mend()
                 try:
                     answer = await client.get(path)
                     if answer.status_code == httpx.codes.OK:
@@ -153,19 +169,27 @@ class Stack:
         """Wait until executions can run; raises `Unavailable` when the runtime does not get there."""
         await self._answers("/readyz/runtime", RUNTIME_SECONDS)
 
-    def check(self) -> None:
-        """Raise `Unavailable` when a part has ended by itself."""
-        for child in self._children:
-            if child.ending is not None:
-                raise Unavailable(child.ending, hint=f"its log is {child.log}", code="part_ended")
+    async def mend(self) -> None:
+        """Start again the parts that have ended by themselves; raises `Unavailable` for one that will not stay."""
+        async with self._mending:
+            if self.postgres is not None and not self.postgres.is_running:
+                await _patiently(self._start_postgres)
+                self._told("the embedded PostgreSQL has ended; it was started again")
+            if self._valkey is not None and not self._valkey.is_running:
+                await _patiently(self._start_valkey)
+                self._told("the embedded Valkey has ended; it was started again")
+            ended = self.parts.mend()
+            if RUNTIME in ended:
+                with suppress(OSError, asyncpg.PostgresError):
+                    await _forget_dispatchers(self.postgres)
+            for ending in ended.values():
+                self._told(f"{ending}; it was started again")
 
     def stop(self) -> None:
         """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""
-        if self._api is not None and self._api not in self._children:
-            self._children.append(self._api)
-        for child in self._children:
-            child.ask_to_stop()
-        stops: list[Callable[[], None]] = [child.stop for child in reversed(self._children)]
+        stops: list[Callable[[], None]] = [] if self._parts is None else self._parts.stops()
+        if self._api is not None and self._parts is None:
+            stops.append(self._api.stop)
         stops.extend(server.stop for server in (self._valkey, self.postgres) if server is not None)
         stops.extend([self._guard.close] if self._guard is not None else [])
         failures: list[Exception] = []
@@ -174,11 +198,28 @@ class Stack:
                 stop()
             except Exception as error:
                 failures.append(error)
-        self._children.clear()
+        self._parts = None
         self._guard = None
         self.home.release()
         if failures:
             raise Unavailable(f"a part did not stop: {failures[0]}", hint=f"see the logs in {self.home.logs}")
+
+
+async def _forget_dispatchers(postgres: EmbeddedPostgres | None) -> None:
+    if postgres is not None:
+        await postgres.execute(METADATA, _FORGET_DISPATCHERS)
+
+
+async def _patiently(start: Callable[[], Awaitable[None]]) -> None:
+    """Start a server again: at first, what a killed one has left may be in the way."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await start()
+        except (Unavailable, OSError, asyncpg.PostgresError):
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _to_its_end(start: Callable[[], object]) -> None:

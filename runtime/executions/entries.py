@@ -1,7 +1,9 @@
 """What the states of tasks look like in the journal: a row and an event for each step, fused ones included."""
 
 import traceback
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.events import EventKind
@@ -13,6 +15,7 @@ from runtime.executions.executor import WorkerLost
 from runtime.executions.faults import signed_step
 from runtime.executions.journal import Ending, Entry, StepRow
 from runtime.executions.program import TaskProgram
+from runtime.executions.recovery import Done, Recovery
 from runtime.executions.state import (
     BackingOff,
     Failed,
@@ -50,6 +53,19 @@ def failure_of(error: BaseException, program: TaskProgram) -> Failure:
     return Failure.of(error, step=step, stack=stack)
 
 
+def timed_out(program: TaskProgram, limit: timedelta) -> Failure:
+    """The failure of a task that was stopped at its time limit."""
+    seconds = round(limit.total_seconds())
+    told = f"{seconds} seconds" if seconds % 60 else f"{seconds // 60} minutes"
+    return Failure(
+        error_type="timeout",
+        message=f"the step took longer than its {told}",
+        hint="raise timeout_minutes or timeout_seconds, or let it read less at once",
+        step=program.members[-1].name,
+        retry_class=RetryClass.TIMEOUT,
+    )
+
+
 def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: datetime) -> list[Entry]:
     """The journal entries for a task that entered a state; `since` is when it last started."""
     match state:
@@ -70,6 +86,30 @@ def entries_of(program: TaskProgram, state: TaskState, since: datetime, now: dat
             return [_not_run(m.name, StepState.CANCELLED, "cancelled", attempt, (since, now)) for m in program.members]
         case _:
             assert_never(state)
+
+
+def opening_entries(plan: Plan, programs: Mapping[str, TaskProgram], recovery: Recovery, now: datetime) -> list[Entry]:
+    """How an execution begins, or goes on under another supervisor: with what is disabled, and what is done already."""
+    entries = [] if recovery.taken_over else [Entry(EventKind.EXECUTION_STARTED, now)]
+    if recovery.taken_over:
+        told: JsonObject = {"restored": [*sorted(recovery.done)], "again": dict(recovery.again)}
+        entries.append(Entry(EventKind.EXECUTION_TAKEN_OVER, now, told))
+    entries += disabled_entries(plan, now)
+    for name, done in recovery.done.items():
+        reports = {report.step: report for report in done.report.steps}
+        for member in programs[name].members:
+            entries.append(_restored(reports.get(member.name, StepReport(member.name)), done, recovery.origin, now))
+    return entries
+
+
+def _restored(report: StepReport, done: Done, origin: str | None, now: datetime) -> Entry:
+    """A step that is not run again: its row is there, unless an earlier execution finished it."""
+    payload: JsonObject = {"records_in": report.records_in, "records_out": report.records_out}
+    if not done.inherited:
+        return Entry(EventKind.STEP_RESTORED, now, payload, step_name=report.step)
+    kept = replace(report, stats={**report.stats, "restored_from": origin})
+    row = _completed(kept, done.attempt, now, now).step
+    return Entry(EventKind.STEP_RESTORED, now, {**payload, "restored_from": origin}, row)
 
 
 def disabled_entries(plan: Plan, now: datetime) -> list[Entry]:

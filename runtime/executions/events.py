@@ -4,7 +4,6 @@ An execution's events are numbered under its row's lock, so they commit in their
 and may commit out of order: `settled` waits for those who may still commit an earlier one.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,13 +16,14 @@ from models.errors import Invalid, NotFound
 from models.events import EventKind
 from models.executions import ExecutionState
 from models.parsing import as_uuid
+from runtime import positions
 from runtime.database import Session
+from runtime.positions import Positions
 
 MOST: Final = 500
 LATEST: Final = 2**63 - 1
 CLOCKS_APART: Final = timedelta(hours=1)
-SHORTEST_WAIT: Final = 0.001
-LONGEST_WAIT: Final = 0.05
+POSITIONS: Final = Positions("execution_events", "execution_event_position")
 
 ENDINGS: Final = frozenset(
     {EventKind.EXECUTION_COMPLETED, EventKind.EXECUTION_FAILED, EventKind.EXECUTION_CANCELLED},
@@ -127,37 +127,9 @@ async def of_all(session: Session, after: int, until: int, most: int = MOST) -> 
     return [_event(row) for row in (await session.execute(_OF_ALL, parameters)).all()]
 
 
-_LAST_POSITION = text("""
-    SELECT coalesce(last_value, 0) FROM pg_catalog.pg_sequences
-    WHERE schemaname = 'wedsync' AND sequencename = 'execution_event_position'
-""")
-
-# An INSERT locks the table before it takes numbers, and holds the lock until its transaction ends.
-_WRITERS = text("""
-    SELECT DISTINCT virtualtransaction FROM pg_catalog.pg_locks
-    WHERE locktype = 'relation' AND relation = 'public.execution_events'::regclass AND mode = 'RowExclusiveLock'
-        AND granted AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-        AND pid IS DISTINCT FROM pg_backend_pid()
-""")
-
-
 async def settled(session: Session, known: int = 0) -> int:
-    """The last position taken, once every transaction that may have taken one up to it has ended.
-
-    What is read afterwards, up to that position, is all there will ever be. Writers are short, so the wait is; it is
-    none when nothing was taken after `known`.
-    """
-    last = int((await session.execute(_LAST_POSITION)).scalar_one())
-    if last <= known:
-        return known
-    # Only after the position is known: whoever takes a number from now on takes a greater one.
-    writers = await _writers(session)
-    pause = SHORTEST_WAIT
-    while writers:
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_WAIT)
-        writers &= await _writers(session)
-    return last
+    """The last position of all executions' events up to which no more will come; `known` is one already settled."""
+    return await positions.settled(session, POSITIONS, known)
 
 
 def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
@@ -168,10 +140,6 @@ def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
         hint = "give the `cursor` of an event of this stream as it was, or 0 for all of them"
         raise Invalid("is not a cursor", hint=hint, path=path)
     return int(text)
-
-
-async def _writers(session: Session) -> set[str]:
-    return set((await session.scalars(_WRITERS)).all())
 
 
 def _event(row: Any) -> Event:

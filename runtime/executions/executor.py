@@ -28,10 +28,16 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """A whole task, run: its report and references to the blocks of its output."""
+    """A whole task, run: its report, references to the blocks of its output, and how many bytes those are."""
 
     report: TaskReport
     blocks: Refs = ()
+    output_bytes: int = 0
+
+    @classmethod
+    def of(cls, ran: Ran) -> "TaskResult":
+        """The result of a task that ran in one phase."""
+        return cls(ran.outcome.report, ran.blocks, ran.outcome.output_bytes)
 
 
 class Executor(Protocol):
@@ -48,8 +54,7 @@ async def run_program(
     try:
         if request.program.partitions > 1 and not request.context.dry_run:
             return await _run_divided(executor, request, inputs, on_progress, parallel)
-        ran = await executor.run(request, inputs, on_progress)
-        return TaskResult(ran.outcome.report, ran.blocks)
+        return TaskResult.of(await executor.run(request, inputs, on_progress))
     except (WorkerLost, asyncio.CancelledError):
         await _abort(executor, request)
         raise
@@ -61,8 +66,7 @@ async def _run_divided(
     cut = (await executor.run(replace(request, phase=Phase.SPLIT), {}, on_progress)).outcome
     shared = replace(request, range=cut.range)
     if len(cut.splits) == 1:
-        ran = await executor.run(replace(shared, split=cut.splits[0]), inputs, on_progress)
-        return TaskResult(ran.outcome.report, ran.blocks)
+        return TaskResult.of(await executor.run(replace(shared, split=cut.splits[0]), inputs, on_progress))
     gate, total = asyncio.Semaphore(parallel), _Total(on_progress)
 
     async def part(index: int) -> Ran:
@@ -83,7 +87,7 @@ async def _commit(executor: Executor, request: TaskRequest, parts: Sequence[Ran]
     reports = [part.outcome.report for part in parts]
     blocks = [block for part in parts for block in part.blocks]
     if request.program.load is None:
-        return TaskResult(merged(reports), blocks)
+        return TaskResult(merged(reports), blocks, sum(part.outcome.output_bytes for part in parts))
     receipts = tuple(part.outcome.receipt for part in parts if part.outcome.receipt is not None)
     final = replace(request, phase=Phase.COMMIT, receipts=receipts)
     try:

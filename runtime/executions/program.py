@@ -10,6 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from models.fields import Json
+from models.pipelines import Resources
 from runtime.connectors._contract import Receipt, Split
 from runtime.executions.state import ReadRange, TaskReport
 from runtime.pipelines.fuse import counting_sql, fused_sql, only_unites, prefix_sql, set_aside_sql
@@ -62,6 +63,7 @@ class TaskProgram:
     partitions: int
     unites: bool = False
     cursor_owners: tuple[CursorOwner, ...] = ()
+    resources: Resources | None = None
 
     @property
     def extract_step(self) -> str | None:
@@ -109,8 +111,21 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CommitKey:
+    """The execution and generation as which a load commits."""
+
+    execution_id: UUID
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows."""
+    """What all tasks of one execution share. `parameters` are bound into queries; times in ms; samples in rows.
+
+    `commits` names, by step, the loads that go on with what an earlier execution began, and commit as that one: so
+    that what it published, though nobody heard of it, is not published again.
+    `covers` is the range that an incremental read takes where a backfill says it: then no cursor is asked or moved.
+    """
 
     pipeline_id: UUID
     execution_id: UUID
@@ -120,6 +135,8 @@ class RunContext:
     dry_run: bool = False
     sample_rows: int | None = None
     block_rows: int = 122_880
+    commits: Mapping[str, CommitKey] = field(default_factory=dict)
+    covers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +172,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last item of a task's stream: its report, a small rest of its output, and what its phase made."""
+    """The last item of a task's stream: its report, a small rest of its output, and what its phase made.
+
+    `output_bytes` is the size of the whole output, the rest included.
+    """
 
     report: TaskReport
     block: pa.Table | None = None
     receipt: Receipt | None = None
     splits: tuple[Split, ...] = ()
     range: ReadRange | None = None
+    output_bytes: int = 0
 
 
 def programs(plan: Plan) -> dict[str, TaskProgram]:
@@ -202,6 +223,7 @@ def _program(plan: Plan, task: PlanTask) -> TaskProgram:
         partitions=task.partitions,
         unites=only_unites(plan, task),
         cursor_owners=_cursor_owners(plan, steps[0].name) if extract and extract.incremental else (),
+        resources=task.resources,
     )
 
 

@@ -1,6 +1,6 @@
 """The states of a running execution's tasks, each carrying its own data, and the results that move them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -134,10 +134,11 @@ class BackingOff:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """Done; its report stands."""
+    """Done; its report stands. `inherited`: by the earlier execution that this one takes up."""
 
     attempt: int
     report: TaskReport
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +165,18 @@ class Stopped:
 
 TaskState = Waiting | Running | BackingOff | Succeeded | Failed | Skipped | Stopped
 Settled = Succeeded | Failed | Skipped | Stopped
+
+
+def attempt_of(state: TaskState) -> int:
+    """Which run of a task goes on or failed last; 0 where there is none."""
+    return state.attempt if isinstance(state, Running | BackingOff) else 0
+
+
+def ranges_read(states: Mapping[str, TaskState], tasks: Sequence[str]) -> dict[str, ReadRange]:
+    """What the extracts in or upstream of these tasks have read; a load downstream keeps how far they came."""
+    found: dict[str, ReadRange] = {}
+    for name in tasks:
+        state = states[name]
+        if isinstance(state, Succeeded):
+            found |= state.report.ranges
+    return found

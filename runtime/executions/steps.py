@@ -17,10 +17,10 @@ from runtime.batches.engine import Engine
 from runtime.connectors._contract import Destination, LoadCounts, Rejections, RunKey, Source, Target
 from runtime.executions.causes import traced
 from runtime.executions.chains import Chain
-from runtime.executions.cursors import cursor_move, kept_cursors, read_range, read_request
+from runtime.executions.cursors import cursor_move, kept_cursors, ranges_read, read_range, read_request
 from runtime.executions.faults import querying_member, sign, signing
 from runtime.executions.meters import Meter, Usage, sample_of
-from runtime.executions.program import Outcome, Phase, Progress, TaskRequest
+from runtime.executions.program import CommitKey, Outcome, Phase, Progress, TaskRequest
 from runtime.executions.reports import Measured, commit_report, task_report
 from runtime.executions.state import TaskReport
 from runtime.pipelines.plan import LoadPlan
@@ -52,7 +52,7 @@ class Worker:
     engine: Engine
 
 
-def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> Iterator[Item]:
+def run_task(request: TaskRequest, inputs: Mapping[str, Blocks], worker: Worker) -> Generator[Item, None, None]:
     """Run one phase of a task: blocks of its output or progress as it goes, and an `Outcome` last.
 
     `inputs` are re-iterable blocks by input name. A failed or abandoned run leaves the destination as it was.
@@ -126,8 +126,7 @@ class TaskRun:
             with signing(self.program.load_step):
                 kept = kept_cursors(request, self.worker.connections)
             request = replace(request, range=read_range(source, request, kept))
-        if request.range is not None and request.program.extract_step:
-            self.ranges[request.program.extract_step] = request.range
+        self.ranges = ranges_read(request)
         wanted = read_request(request)
         split = request.split or source.split(wanted, 1)[0]
         return {self.program.members[0].name: self.read.reader(source.read(wanted, split))}
@@ -147,17 +146,20 @@ class TaskRun:
                 yield result
 
     def _blocks(self, stream: pa.RecordBatchReader) -> Iterator[Item]:
-        pending: list[pa.RecordBatch] = []
+        pending, size = list[pa.RecordBatch](), 0
         for batch in stream:
             pending.append(batch)
             if sum(part.num_rows for part in pending) >= self.request.context.block_rows:
-                yield pa.Table.from_batches(pending)
+                block = pa.Table.from_batches(pending)
+                size += block.nbytes
+                yield block
                 pending = []
         rest = pa.Table.from_batches(pending, stream.schema)
+        size += rest.nbytes
         if rest.nbytes > INLINE_BYTES:
             yield rest
             rest = stream.schema.empty_table()
-        yield Outcome(self._report(), block=rest)
+        yield Outcome(self._report(), block=rest, output_bytes=size)
 
     def _load(self, stream: pa.RecordBatchReader, resources: ExitStack) -> Iterator[Item]:
         destination, target = resources.enter_context(_destination(self.request, self.worker))
@@ -235,9 +237,7 @@ def _split(request: TaskRequest, worker: Worker) -> Outcome:
 def _commit(request: TaskRequest, worker: Worker) -> Outcome:
     """Publish what all partitions landed, in the destination's one final transaction."""
     usage = Usage()
-    ranges, run = dict(request.ranges), _run_key(request)
-    if request.range is not None and request.program.extract_step:
-        ranges[request.program.extract_step] = request.range
+    ranges, run = ranges_read(request), _run_key(request)
     with _destination(request, worker) as (destination, target):
         counts = destination.commit(target, run, request.receipts, cursor_move(ranges, run.step))
     return Outcome(commit_report(request.program, usage, counts, ranges))
@@ -262,8 +262,10 @@ def _destination(request: TaskRequest, worker: Worker) -> Iterator[tuple[Destina
 
 
 def _run_key(request: TaskRequest) -> RunKey:
-    context = request.context
-    return RunKey(context.pipeline_id, context.execution_id, request.program.members[-1].name, context.generation)
+    context, step = request.context, request.program.members[-1].name
+    own = CommitKey(context.execution_id, context.generation)
+    key = context.commits.get(step, own)
+    return RunKey(context.pipeline_id, key.execution_id, step, key.generation)
 
 
 def _are_alike(readers: Iterable[pa.RecordBatchReader]) -> bool:

@@ -31,6 +31,7 @@ class ExecutionFilter:
     status: ExecutionStatus | None = None
     execution_type: ExecutionType | None = None
     started_after: datetime | None = None
+    backfill_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,8 @@ def _filtered(wanted: ExecutionFilter) -> Select[PipelineExecution]:
         found = found.where(col(PipelineExecution.status) == wanted.status)
     if wanted.execution_type is not None:
         found = found.where(col(PipelineExecution.execution_type) == wanted.execution_type)
+    if wanted.backfill_id is not None:
+        found = found.where(col(PipelineExecution.backfill_id) == wanted.backfill_id)
     if wanted.started_after is not None:
         found = found.where(col(PipelineExecution.started_at) > wanted.started_after)
     return found

@@ -21,7 +21,7 @@ from models.executions import (
     PerformanceMetrics,
     PipelineExecution,
 )
-from models.fields import Json
+from models.fields import Json, JsonObject
 from models.parsing import as_uuid, parse
 from runtime.database import Identity, Session
 from runtime.queue import store as queue
@@ -30,18 +30,25 @@ from runtime.queue.kinds import WorkKind
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is to be executed, by its id or name, and how. `parameters` are bound to the `:names` in its queries."""
+    """What is to be executed, by its id or name, and how. `parameters` are bound to the `:names` in its queries.
+
+    A retry has a `context` and a `version`, those of the execution that it takes up, in place of its own parameters and
+    the newest version. Without a `priority`
+    it has its pipeline's.
+    """
 
     pipeline: UUID | str
     execution_type: ExecutionType = ExecutionType.MANUAL
     parameters: Mapping[str, Json] = field(default_factory=dict)
     dry_run: bool = False
     idempotency_key: str | None = None
-    priority: int = 0
+    priority: int | None = None
+    context: ExecutionContext | None = None
+    version: int | None = None
 
 
 _PIPELINE: Final = text("""
-    SELECT id, pipeline_name, version, is_paused, is_active FROM data_pipelines
+    SELECT id, pipeline_name, version, is_paused, is_active, pool, priority FROM data_pipelines
     WHERE archived_at IS NULL AND CASE WHEN CAST(:id AS uuid) IS NULL THEN pipeline_name = :name ELSE id = :id END
 """)
 
@@ -59,20 +66,21 @@ async def submit(session: Session, submission: Submission, by: Identity) -> Pipe
         hint = "see the pipelines there are, by id or name"
         raise NotFound(f"there is no pipeline {str(submission.pipeline)!r}", hint=hint, path="pipeline_id")
     if submission.idempotency_key is not None:
-        earlier = await _with_key(session, submission, pipeline.id)
+        earlier = await with_key(session, submission, pipeline.id)
         if earlier is not None:
             return earlier
-    _refuse_stopped(pipeline)
+    refuse_stopped(pipeline)
     accepted = _accepted(submission, pipeline, by)
-    if (await session.execute(_INSERT, _values(accepted, submission.priority))).first() is not None:
+    if (await session.execute(_INSERT, _values(accepted, pipeline, submission.priority))).first() is not None:
         return accepted
-    earlier = await _with_key(session, submission, pipeline.id)
+    earlier = await with_key(session, submission, pipeline.id)
     if earlier is None:
         raise Conflict("the same key was submitted at the same moment", hint="submit it again")
     return earlier
 
 
-def _refuse_stopped(pipeline: Any) -> None:
+def refuse_stopped(pipeline: Any) -> None:
+    """Raise `Conflict` for the row of a pipeline that is paused or not active."""
     if pipeline.is_paused:
         raise Conflict(f"pipeline {pipeline.pipeline_name!r} is paused", hint="resume it first", code="paused")
     if not pipeline.is_active:
@@ -88,13 +96,13 @@ _WITH_KEY: Final = text("""
 """)
 
 
-async def _with_key(session: Session, submission: Submission, pipeline_id: UUID) -> PipelineExecution | None:
+async def with_key(session: Session, submission: Submission, pipeline_id: UUID) -> PipelineExecution | None:
+    """The execution that was submitted with the same key before; raises `Conflict` where it was for something else."""
     parameters = {"pipeline_id": pipeline_id, "key": submission.idempotency_key}
     row = (await session.execute(_WITH_KEY, parameters)).first()
     if row is None:
         return None
-    asked = (dict(submission.parameters), submission.dry_run, submission.execution_type.value)
-    if (row.execution_context.get("parameters", {}), row.dry_run, row.execution_type) != asked:
+    if not _asks_for(submission, row):
         raise Conflict(
             "this idempotency key was used with another execution type, other parameters, or for a dry run or none",
             hint="use a new key for a new execution",
@@ -130,6 +138,19 @@ async def _with_key(session: Session, submission: Submission, pipeline_id: UUID)
     )
 
 
+def _asks_for(submission: Submission, row: Any) -> bool:
+    """Whether a submission asks for what an execution was accepted for; a retry that names no execution, for any."""
+    if row.execution_type != submission.execution_type.value:
+        return False
+    known: JsonObject = row.execution_context
+    if submission.execution_type is not ExecutionType.RETRY:
+        return (known.get("parameters", {}), row.dry_run) == (dict(submission.parameters), submission.dry_run)
+    wanted = submission.context
+    if wanted is None:
+        return known.get("from_step") is None
+    return (known.get("retry_of"), known.get("from_step")) == (str(wanted.retry_of), wanted.from_step)
+
+
 _INSERT: Final = text("""
 WITH execution AS (
     INSERT INTO pipeline_executions (
@@ -141,8 +162,10 @@ WITH execution AS (
     ON CONFLICT (pipeline_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id
 ), item AS (
-    INSERT INTO work_items (id, kind, subject, priority, requested_by)
-    SELECT gen_random_uuid(), :work, execution.id, CAST(:priority AS int), CAST(:requested_by AS uuid) FROM execution
+    INSERT INTO work_items (id, kind, subject, pipeline_id, pool, priority, requested_by)
+    SELECT gen_random_uuid(), :work, execution.id, :pipeline_id, :pool, CAST(:priority AS int),
+        CAST(:requested_by AS uuid)
+    FROM execution
 )
 INSERT INTO execution_events (execution_id, seq, kind, payload)
 SELECT execution.id, 1, :kind, '{}' FROM execution
@@ -158,16 +181,16 @@ def _accepted(submission: Submission, pipeline: Any, by: Identity) -> PipelineEx
         execution_id=f"exec-{now:%Y%m%d%H%M%S}-{secrets.token_hex(5)}",
         execution_type=submission.execution_type,
         started_at=now,
-        execution_context=ExecutionContext(parameters=dict(submission.parameters)),
+        execution_context=submission.context or ExecutionContext(parameters=dict(submission.parameters)),
         triggered_by=by.user_id,
-        version=pipeline.version,
+        version=submission.version or pipeline.version,
         dry_run=submission.dry_run,
         idempotency_key=submission.idempotency_key,
         last_event_seq=1,
     )
 
 
-def _values(accepted: PipelineExecution, priority: int) -> dict[str, object]:
+def _values(accepted: PipelineExecution, pipeline: Any, priority: int | None) -> dict[str, object]:
     return {
         "id": accepted.id,
         "pipeline_id": accepted.pipeline_id,
@@ -181,7 +204,8 @@ def _values(accepted: PipelineExecution, priority: int) -> dict[str, object]:
         "idempotency_key": accepted.idempotency_key,
         "kind": EventKind.EXECUTION_QUEUED.value,
         "work": WorkKind.EXECUTION.value,
-        "priority": priority,
+        "pool": pipeline.pool,
+        "priority": pipeline.priority if priority is None else priority,
         "requested_by": accepted.triggered_by,
     }
 

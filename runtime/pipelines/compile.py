@@ -1,5 +1,6 @@
 """Compiles a definition against the known sources and destinations into the plan that everything reads."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from models.fields import StrictModel
 from models.pipelines import RetryPolicy, StepType
 from runtime.batches.types import Columns
 from runtime.connectors.catalog import Catalog
-from runtime.pipelines.definition import ExtractStep, LoadStep, PipelineDefinition, TransformStep
+from runtime.pipelines.definition import ExtractStep, LoadStep, PipelineDefinition, Step, TransformStep
 from runtime.pipelines.expand import PlacedStep, placed_steps
 from runtime.pipelines.extraction import compile_extract
 from runtime.pipelines.fuse import tasks_of
@@ -45,6 +46,7 @@ def compile_definition(definition: PipelineDefinition, catalog: Catalog) -> Plan
         parameters=definition.parameters,
         retry_policy=definition.retry_policy,
         notes=(*compiling.notes, *notes_on(definition, steps, tasks)),
+        checkpoints=definition.checkpoints,
     )
 
 
@@ -60,7 +62,8 @@ class _Compiling:
     def step(self, wired: Wired, order: int) -> PlanStep:
         """Compile one step; all its inputs were compiled before."""
         placed, policy = wired.placed, self.definition.retry_policy
-        default = (policy or DEFAULT_RETRY).max_attempts - 1
+        retries = _retry_policy(placed, policy or DEFAULT_RETRY)
+        default = (retries or policy or DEFAULT_RETRY).max_attempts - 1
         base = PlanStep(
             name=placed.name,
             path=placed.config_path,
@@ -69,8 +72,11 @@ class _Compiling:
             inputs=wired.inputs,
             after=wired.after,
             parallel=placed.step.parallel_execution,
-            timeout_minutes=placed.step.timeout_minutes,
+            timeout_minutes=_minutes(placed.step),
+            timeout_seconds=placed.step.timeout_seconds,
             retry_attempts=default if placed.step.retry_attempts is None else placed.step.retry_attempts,
+            retry_policy=retries,
+            resources=placed.step.resources,
             critical=placed.step.critical,
             enabled=wired.enabled,
         )
@@ -121,6 +127,27 @@ class _Compiling:
         if columns is not None:
             planned = tuple(PlanColumn(name=one.name, type=one.type, nullable=one.nullable) for one in columns)
         return base.model_copy(update={**changed, "columns": planned})
+
+
+def _minutes(step: Step) -> int:
+    """The time limit in whole minutes, rounded up where it is told in seconds."""
+    return step.timeout_minutes if step.timeout_seconds is None else math.ceil(step.timeout_seconds / 60)
+
+
+def _retry_policy(placed: PlacedStep, policy: RetryPolicy) -> RetryPolicy | None:
+    """The step's own retry policy, over its pipeline's; None where it overrides nothing."""
+    overrides = placed.step.retry_policy
+    if overrides is None:
+        return None
+    try:
+        own = overrides.over(policy)
+    except ValueError as error:
+        raise Invalid(
+            "max_seconds would be less than initial_seconds, over the pipeline's retry_policy",
+            hint="set both of them on the step",
+            path=f"{placed.path}.retry_policy",
+        ) from error
+    return None if own == policy else own
 
 
 def _expression(transform: Transform[StrictModel], relations: list[Relation], path: str) -> exp.Query:

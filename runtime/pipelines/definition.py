@@ -6,9 +6,18 @@ from pydantic import Field, model_validator
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
 from models.parsing import parse
-from models.pipelines import AlertConfig, PipelineType, QualityCheckRef, RetryPolicy
+from models.pipelines import (
+    AlertConfig,
+    Concurrency,
+    PipelineType,
+    QualityCheckRef,
+    Resources,
+    RetryOverrides,
+    RetryPolicy,
+)
 from models.schedules import ScheduleConfig
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
@@ -74,7 +83,10 @@ class StepBase(StrictModel):
     depends_on: list[StepName] = Field(default_factory=list)
     parallel_execution: bool = False
     timeout_minutes: int = Field(default=60, ge=1)
-    retry_attempts: int | None = Field(default=None, ge=0, le=100)
+    timeout_seconds: int | None = Field(default=None, ge=1, description="In place of timeout_minutes")
+    retry_attempts: int | None = Field(default=None, ge=0, le=100, description="In place of max_attempts less one")
+    retry_policy: RetryOverrides | None = None
+    resources: Resources | None = None
     critical: bool = True
     is_enabled: bool = True
 
@@ -116,8 +128,13 @@ class PipelineDefinition(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict, description="Defaults of the parameters of its queries")
     schedule_config: ScheduleConfig | None = None
     retry_policy: RetryPolicy | None = None
+    concurrency: Concurrency | None = None
+    deadline_minutes: int | None = Field(
+        default=None, ge=1, description="From when it may start, after which an execution is told to be late"
+    )
     quality_checks: list[QualityCheckRef] = Field(default_factory=list)
     alert_config: AlertConfig | None = None
+    checkpoints: Keeping = Field(default=Keeping.UNTIL_SUCCESS, description="How long outputs of steps are kept")
     tags: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -102,7 +102,10 @@ def _with_lookup(placed: PlacedStep) -> Iterator[PlacedStep]:
         type="extract",
         config=parse(ExtractConfig, lookup.config, placed.transform_path),
         timeout_minutes=step.timeout_minutes,
+        timeout_seconds=step.timeout_seconds,
         retry_attempts=step.retry_attempts,
+        retry_policy=step.retry_policy,
+        resources=step.resources,
         critical=step.critical,
         is_enabled=step.is_enabled,
     )

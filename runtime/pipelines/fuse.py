@@ -31,8 +31,9 @@ def tasks_of(steps: Sequence[PlanStep]) -> tuple[PlanTask, ...]:
     """The tasks of the enabled steps, in an order that respects dependencies.
 
     A row-wise step, and a load of a single input, joins the task of its input if nothing else reads that input and
-    both agree in `critical`, time limit, retries and `parallel`. Every other step begins a task. After a step whose
-    result is not the same twice (`random()`), only a load joins: its rows could not be counted by running it again.
+    both agree in `critical`, time limit, retries, resources and `parallel`. Every other step begins a task. After a
+    step whose result is not the same twice (`random()`), only a load joins: its rows could not be counted by running it
+    again.
     A step that sets rows aside joins row-wise steps only: those run batch by batch, so that its bad rows are at hand.
     """
     enabled = [step for step in steps if step.enabled]
@@ -57,8 +58,9 @@ def _joins(chain: _Chain, step: PlanStep) -> bool:
     return _attributes(chain.last) == _attributes(step)
 
 
-def _attributes(step: PlanStep) -> tuple[bool, int, int, bool]:
-    return step.critical, step.timeout_minutes, step.retry_attempts, step.parallel
+def _attributes(step: PlanStep) -> tuple[object, ...]:
+    limits = (step.timeout_minutes, step.timeout_seconds, step.resources)
+    return step.critical, limits, step.retry_attempts, step.retry_policy, step.parallel
 
 
 def _is_volatile(step: PlanStep) -> bool:
@@ -75,7 +77,10 @@ def _task(chain: _Chain, chains: dict[str, _Chain]) -> PlanTask:
         after=tuple(dict.fromkeys(chains[one].last.name for one in first.after)),
         partitions=first.extract.partitions if first.extract else 1,
         timeout_minutes=last.timeout_minutes,
+        timeout_seconds=last.timeout_seconds,
         retry_attempts=last.retry_attempts,
+        retry_policy=last.retry_policy,
+        resources=last.resources,
         critical=last.critical,
     )
 

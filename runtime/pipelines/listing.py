@@ -98,11 +98,13 @@ class PipelineFilter:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How a pipeline did in the last 7 days, dry runs aside: the share of finished executions that completed (0-100,
-    0 without any), and the mean duration of the completed ones in minutes.
+    0 without any), and the mean duration of the completed ones in minutes. `next_run` is when it starts by itself next;
+    None without a schedule, and while it is paused.
     """
 
     success_rate: float
     average_minutes: float
+    next_run: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def _select(shown: str, given: tuple[str, ...], end: str = "") -> TextClause:
 
 
 _FIGURES = text("""
-    SELECT recent.completed, recent.failed, recent.minutes
+    SELECT recent.completed, recent.failed, recent.minutes, schedule.next_fire_at
     FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (id, place)
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE status = 'completed') AS completed,
@@ -184,6 +186,8 @@ _FIGURES = text("""
         FROM pipeline_executions
         WHERE pipeline_id = wanted.id AND started_at >= now() - interval '7 days' AND NOT dry_run
     ) AS recent
+    LEFT JOIN data_pipelines AS pipeline ON pipeline.id = wanted.id AND NOT pipeline.is_paused
+    LEFT JOIN schedules AS schedule ON schedule.pipeline_id = pipeline.id AND NOT schedule.is_paused
     ORDER BY wanted.place
 """)
 
@@ -191,7 +195,9 @@ _FIGURES = text("""
 async def figures(session: Session, ids: list[UUID]) -> list[Figures]:
     """The figures of pipelines, in the order of their ids."""
     rows = (await session.execute(_FIGURES, {"ids": ids})).all()
-    return [Figures(rate(row.completed, row.failed), round(float(row.minutes or 0), 4)) for row in rows]
+    return [
+        Figures(rate(row.completed, row.failed), round(float(row.minutes or 0), 4), row.next_fire_at) for row in rows
+    ]
 
 
 _SUMMARY = text("""

@@ -24,8 +24,6 @@ def _settings(definition: PipelineDefinition) -> Iterator[str]:
     """What is kept with the pipeline and has no effect yet."""
     if definition.pipeline_type is not PipelineType.ETL:
         yield f"A pipeline of the type {definition.pipeline_type.value} runs as etl does: from its start to its end."
-    if definition.schedule_config is not None:
-        yield "schedule_config is kept, but nothing starts the pipeline by it yet: run it, or have it run."
     if definition.quality_checks:
         yield "quality_checks are kept, but no rows are checked yet, and no load is stopped by them."
     if definition.alert_config is not None:

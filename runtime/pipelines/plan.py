@@ -1,13 +1,15 @@
 """The compiled plan: the one description of what a pipeline does, which everything else reads."""
 
 import hashlib
+from datetime import timedelta
 
 from pydantic import Field
 
 from models.base import StrictModel
 from models.destinations import WriteMode
+from models.executions import Keeping
 from models.fields import Json
-from models.pipelines import RetryPolicy, StepType
+from models.pipelines import Resources, RetryPolicy, StepType
 
 
 class PlanColumn(StrictModel):
@@ -60,6 +62,7 @@ class PlanStep(StrictModel):
     then the row as it came. `columns` is the output schema; None where it is not known before the run.
     `after` are steps that must be done before this one, without giving it rows. A step that is not `enabled` has
     the inputs it was written with, and is in no task. `path` is where its configuration is in the document.
+    `retry_policy` is set where the step's own differs from the pipeline's.
     """
 
     name: str
@@ -78,7 +81,10 @@ class PlanStep(StrictModel):
     load: LoadPlan | None = None
     parallel: bool = False
     timeout_minutes: int = 60
+    timeout_seconds: int | None = None
     retry_attempts: int = 3
+    retry_policy: RetryPolicy | None = None
+    resources: Resources | None = None
     critical: bool = True
     enabled: bool = True
 
@@ -106,8 +112,16 @@ class PlanTask(StrictModel):
     after: tuple[str, ...] = ()
     partitions: int = 1
     timeout_minutes: int
+    timeout_seconds: int | None = None
     retry_attempts: int
+    retry_policy: RetryPolicy | None = None
+    resources: Resources | None = None
     critical: bool
+
+    @property
+    def time_limit(self) -> timedelta:
+        """How long one run of it may take."""
+        return timedelta(seconds=self.timeout_seconds or 60 * self.timeout_minutes)
 
 
 class Plan(StrictModel):
@@ -122,6 +136,7 @@ class Plan(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     retry_policy: RetryPolicy | None = None
     notes: tuple[str, ...] = ()
+    checkpoints: Keeping = Keeping.UNTIL_SUCCESS
 
     @property
     def fingerprint(self) -> str:

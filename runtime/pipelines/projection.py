@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from models.fields import Json, JsonObject, StrictModel
-from models.pipelines import DataPipeline, PipelineStep, StepType
+from models.pipelines import Concurrency, DataPipeline, PipelineStep, StepType
 from runtime.pipelines.definition import ExtractStep, LoadStep, PipelineDefinition, Step, TransformStep
 from runtime.pipelines.expand import expand
 from runtime.pipelines.plan import Plan, PlanStep
@@ -48,9 +48,12 @@ def project(definition: PipelineDefinition, row: DataPipeline) -> None:
     row.transformation_config = {"transformations": transforms} if transforms else {}
     row.schedule_config = _dumped(definition.schedule_config)
     row.retry_policy = _dumped(definition.retry_policy)
+    limits = definition.concurrency or Concurrency()
+    row.max_active, row.pool, row.priority = limits.max_active, limits.pool, limits.priority
     row.quality_checks = [_dumped(check) for check in definition.quality_checks]
     row.alert_config = _dumped(definition.alert_config)
     row.tags = list(definition.tags)
+    row.deadline_minutes = definition.deadline_minutes
 
 
 def step_columns(definition: PipelineDefinition, plan: Plan) -> Iterator[StepColumns]:

@@ -12,3 +12,4 @@ class WorkKind(StrEnum):
     PREVIEW = "preview"
     VERSIONS = "versions"
     RESTORE = "restore"
+    WATCH = "watch"

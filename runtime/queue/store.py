@@ -1,14 +1,13 @@
 """The queue of work: what wants doing is a row, claimed under a lease that lapses when its holder dies."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from models.errors import DomainError, NotFound, Unavailable
+from models.errors import DomainError, NotFound, Terminal, Unavailable
 from models.fields import Json, JsonObject, jsonb_text
 from models.work import WorkItem, WorkState
 from runtime.bus import Bus, outcome_topic
@@ -17,6 +16,7 @@ from runtime.queue.failures import failure_from, failure_to
 from runtime.queue.kinds import WorkKind
 
 POLL_SECONDS = 0.5
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +41,39 @@ async def enqueue(
     payload: JsonObject | None = None,
     priority: int = 0,
 ) -> UUID:
-    """Add one work item in the caller's transaction; publish `runtime.bus.WORK` after it commits."""
-    item = WorkItem(kind=kind, subject=subject, payload=payload or {}, priority=priority, requested_by=by)
+    """Add one work item in the caller's transaction; publish `runtime.bus.WORK` after it commits.
+
+    Executions are added by `runtime.executions.submission`.
+    """
+    item = WorkItem(
+        kind=kind,
+        subject=subject,
+        payload=payload or {},
+        priority=priority,
+        requested_by=by,
+    )
     session.add(item)
     await session.flush()
     return item.id
 
 
 _CLAIM = text("""
-    WITH next AS (
-        SELECT id FROM work_items
-        WHERE state = 'queued' AND run_after <= now() AND kind = ANY(:kinds)
-        ORDER BY priority DESC, created_at
-        LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    ), others AS (
-        SELECT id FROM work_items
-        WHERE state = 'queued' AND run_after <= now() AND kind <> ALL(:kinds)
-        ORDER BY priority DESC, created_at
-        LIMIT :others
-        FOR UPDATE SKIP LOCKED
-    )
-    UPDATE work_items AS item
-    SET state = 'claimed', holder = :holder, generation = item.generation + 1, attempts = item.attempts + 1,
-        lease_expires_at = now() + make_interval(secs => :lease_seconds)
-    FROM (SELECT id FROM next UNION ALL SELECT id FROM others) AS wanted
-    WHERE item.id = wanted.id
-    RETURNING item.id, item.kind, item.subject, item.payload, item.generation, item.requested_by,
-              item.attempts, item.priority, item.created_at
+    SELECT id, kind, subject, payload, generation, requested_by, attempts, priority, created_at
+    FROM wedsync.claim_work(:holder, :executions, :others, :lease_seconds)
 """)
 
 
 async def claim(
-    session: Session, holder: str, *, kinds: Sequence[WorkKind], limit: int, others: int = 0, lease_seconds: float
+    session: Session, holder: str, *, executions: int = 0, others: int = 0, lease_seconds: float
 ) -> list[Claim]:
-    """Take at most `limit` waiting items of these kinds and `others` of all others, the most urgent and then the
-    oldest first.
+    """Take at most so many waiting executions, and so much other work.
+
+    Of executions the most urgent go first; then those of the pipeline that runs least, then of the one whose last turn
+    was longest ago; then the oldest. A pipeline or a pool at its limit holds up nobody else, and no two who claim at
+    once exceed it. Of other work the most urgent goes first, then the oldest.
     """
-    parameters = {"holder": holder, "kinds": [kind.value for kind in kinds], "limit": limit, "others": others}
-    rows = (await session.execute(_CLAIM, {**parameters, "lease_seconds": lease_seconds})).all()
+    wanted = {"holder": holder, "executions": executions, "others": others, "lease_seconds": lease_seconds}
+    rows = (await session.execute(_CLAIM, wanted)).all()
     ordered = sorted(rows, key=lambda row: (-row.priority, row.created_at))
     return [
         Claim(row.id, WorkKind(row.kind), row.subject, row.payload, row.generation, row.requested_by, row.attempts)
@@ -88,18 +82,17 @@ async def claim(
 
 
 _WAITING = text("""
-    SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(run_after)), 0) AS waited
-    FROM (
-        SELECT run_after FROM work_items
-        WHERE state = 'queued' AND kind = :kind AND run_after <= now()
-        ORDER BY priority DESC, created_at LIMIT :most
-    ) AS first
+    SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(first.since)), 0) AS waited
+    FROM wedsync.waiting_executions(:most) AS first (since)
 """)
 
 
-async def waiting(session: Session, kind: WorkKind, most: int) -> tuple[int, float]:
-    """How many items of a kind wait, and the seconds the oldest has waited, looking no further than `most` items."""
-    row = (await session.execute(_WAITING, {"kind": kind.value, "most": most})).one()
+async def waiting(session: Session, most: int) -> tuple[int, float]:
+    """How many executions only wait for a supervisor, and the seconds the oldest has, looking at no more than `most`.
+
+    What a limit holds back does not count: more supervisors would not run it.
+    """
+    row = (await session.execute(_WAITING, {"most": most})).one()
     return int(row.waiting), float(row.waited)
 
 
@@ -117,22 +110,36 @@ async def release_lapsed(session: Session) -> int:
     return len((await session.execute(_RELEASE_LAPSED)).all())
 
 
+def given_up(claimed: Claim) -> Terminal | None:
+    """Why an item is not to be tried again: its workers were lost with it too often; None while it may be."""
+    if claimed.attempts <= MOST_TRIES:
+        return None
+    return Terminal(
+        f"{MOST_TRIES} workers died or were lost with this work",
+        hint="see the runtime's log; ask again once the cause is gone",
+        code="gave_up",
+    )
+
+
 _RELEASE = text("""
     UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
-    WHERE id = :id AND generation = :generation AND state = 'claimed'
+    WHERE id = :id AND generation = :generation AND state = 'claimed' AND holder = :holder
     RETURNING id
 """)
 
 
-async def release(session: Session, claimed: Claim) -> bool:
-    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off."""
-    parameters = {"id": claimed.id, "generation": claimed.generation}
+async def release(session: Session, claimed: Claim, holder: str) -> bool:
+    """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off.
+
+    A claim need not last: one that a crash undid is made again with its generation, so that the holder tells, too.
+    """
+    parameters = {"id": claimed.id, "generation": claimed.generation, "holder": holder}
     return (await session.execute(_RELEASE, parameters)).first() is not None
 
 
 _WITHDRAW = text("""
     UPDATE work_items SET state = 'cancelled', finished_at = now()
-    WHERE subject = :subject AND state = 'queued'
+    WHERE subject = :subject AND state IN ('held', 'queued')
     RETURNING id
 """)
 

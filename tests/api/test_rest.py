@@ -244,6 +244,17 @@ async def test_an_execution_is_accepted_and_listed(api: Api, database: Database)
     assert listed.execution_stats.total_executions == 1
 
 
+async def test_what_an_execution_is_expected_to_take_is_told_once_there_is_history(
+    api: Api, database: Database
+) -> None:
+    row = await pipeline(database)
+    path = f"{PIPELINES}/{row.id}/execute"
+    first = await send(api, "POST", path)
+    assert "estimated_duration_minutes" not in first.json()
+    await saved(database, *(execution(row.id, took=timedelta(minutes=took)) for took in (1, 5, 90)))
+    assert exact(Accepted, await send(api, "POST", path)).estimated_duration_minutes == 5
+
+
 async def test_a_body_may_be_absent_and_a_key_makes_a_repeat_the_same_execution(api: Api, database: Database) -> None:
     path = f"{PIPELINES}/{(await pipeline(database)).id}/execute"
     first, again, other = [

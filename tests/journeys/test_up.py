@@ -25,7 +25,7 @@ def link_of(server: "subprocess.Popen[str]") -> str:
     """The link that a server prints once its API answers."""
     assert server.stdout is not None
     for line in server.stdout:
-        if found := re.search(r"http://\S+", line):
+        if found := re.search(r"http://[^\s\"]+", line):
             return found[0]
     raise AssertionError(server.stderr.read() if server.stderr else "")
 
@@ -40,9 +40,30 @@ def gone(home: Path) -> Callable[[], Awaitable[bool]]:
 def answers(url: str) -> Callable[[], Awaitable[bool]]:
     async def ask() -> bool:
         async with httpx.AsyncClient(timeout=30) as client:
-            return (await client.get(url)).status_code == httpx.codes.OK
+            try:
+                return (await client.get(url)).status_code == httpx.codes.OK
+            except httpx.TransportError:
+                return False
 
     return ask
+
+
+def part_of(home: Path, server: int, name: str) -> list[psutil.Process]:
+    """The process of a part of a running server, if it is there."""
+    if name == "postgres":
+        note = EmbeddedPostgres(Home(home).postgres).folder / "postmaster.pid"
+        lines = note.read_text().splitlines() if note.exists() else []
+        return [psutil.Process(int(lines[0]))] if lines and psutil.pid_exists(int(lines[0])) else []
+    ended = psutil.STATUS_ZOMBIE
+    children = [one for one in psutil.Process(server).children() if one.status() != ended]
+    return [one for one in children if name in (one.name(), *one.cmdline())]
+
+
+def replaced(home: Path, server: int, name: str, killed: psutil.Process) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return any(one != killed for one in part_of(home, server, name))
+
+    return look
 
 
 async def test_a_server_is_ready_before_ray_is_and_stops_when_it_is_asked(home: Path) -> None:
@@ -96,15 +117,21 @@ async def test_a_server_that_stops_leaves_no_dispatcher_that_passes_for_live(hom
         database.stop()
 
 
-async def test_a_part_that_ends_by_itself_ends_the_server_with_its_reason(home: Path) -> None:
+async def test_a_part_that_is_killed_is_started_again_and_what_was_acknowledged_is_there(home: Path) -> None:
     with started(home, "up", "--port", 0, "--json") as server:
-        link_of(server)
-        (api,) = [child for child in psutil.Process(server.pid).children() if "api.server" in child.cmdline()]
-        api.kill()
-        _, errors = server.communicate(timeout=STOP_SECONDS)
-        assert server.returncode == 1
-        assert "the api process ended with status -9" in errors
-    await eventually(gone(home), because="the rest is stopped")
+        url = link_of(server).partition("/graphql")[0]
+        for name in ("api.server", "postgres", "valkey-server"):
+            (killed,) = part_of(home, server.pid, name)
+            killed.kill()
+            await eventually(replaced(home, server.pid, name, killed), within=STOP_SECONDS, because=f"{name} is back")
+        await eventually(answers(f"{url}/readyz"), within=STOP_SECONDS, because="all of it is back")
+        server.send_signal(signal.SIGINT)
+        output, _ = server.communicate(timeout=STOP_SECONDS)
+        assert server.returncode == 0
+    told = [line["what"] for line in map(orjson.loads, output.splitlines()) if line["stage"] == "mended"]
+    for ended in ("the api process ended with status -9", "PostgreSQL has ended", "Valkey has ended"):
+        assert any(ended in line for line in told), told
+    await eventually(gone(home), because="the new ones are stopped, too")
 
 
 def test_a_server_tells_machines_its_stages(home: Path) -> None:

@@ -21,17 +21,18 @@ from runtime.connectors.discoveries import catalog
 from runtime.connectors.store import DestinationDraft, SourceDraft
 from runtime.database import Database
 from runtime.executions.assignments import Plans, Taken, take
-from runtime.executions.journal import Ending, Journal
+from runtime.executions.checkpoints import Shelf
+from runtime.executions.journal import DEFAULT_PACE, Ending, Journal, Pace
+from runtime.executions.keeper import Keeper, Keeps
 from runtime.executions.local import LocalExecutor
 from runtime.executions.logs import LogFile
 from runtime.executions.steps import Worker
 from runtime.executions.submission import Submission, submit
-from runtime.executions.supervisor import Assignment, Supervisor
+from runtime.executions.supervisor import Supervisor, assigned
 from runtime.pipelines.compile import compile_definition
 from runtime.pipelines.definition import parse_definition
 from runtime.pipelines.plan import Plan
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from tests.kit.database import Postgres
 from tests.kit.identities import ENGINEER, RUNTIME
 
@@ -86,7 +87,7 @@ class Bench:
         async with self.database.transaction(ENGINEER) as session:
             plan = compile_definition(parse_definition(definition), await catalog(session))
             identity = uuid4()
-            await _save(session, identity, str(definition["pipeline_name"]), plan)
+            await save_plan(session, identity, str(definition["pipeline_name"]), plan)
             return identity, plan
 
     async def submit(
@@ -100,17 +101,27 @@ class Bench:
     async def take(self) -> Taken:
         """Claim the next execution."""
         async with self.database.transaction(RUNTIME) as session:
-            (claim,) = await queue.claim(session, "bench", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+            (claim,) = await queue.claim(session, "bench", executions=1, lease_seconds=LEASE)
             taken = await take(session, claim, self.plans, 1024)
         assert taken is not None
         return taken
 
-    def supervisor(self, taken: Taken) -> Supervisor:
+    def executor(self) -> LocalExecutor:
+        """What runs tasks here."""
+        return LocalExecutor(self.worker, self.artifacts)
+
+    @property
+    def artifacts(self) -> Path:
+        """The artifact store."""
+        return self.folder / "artifacts"
+
+    def supervisor(self, taken: Taken, executor: LocalExecutor | None = None, pace: Pace = DEFAULT_PACE) -> Supervisor:
         """A supervisor for it."""
-        log = LogFile(self.folder / "artifacts", taken.holding.execution_id)
-        journal = Journal(self.database, self.bus, taken.holding, log)
-        assignment = Assignment(taken.plan, taken.programs, taken.context, taken.accepted_at, taken.lower)
-        return Supervisor(assignment, LocalExecutor(self.worker), journal)
+        holding, executor = taken.holding, executor or self.executor()
+        log, shelf = LogFile(self.artifacts, holding.execution_id), Shelf(self.artifacts, holding.execution_id)
+        journal = Journal(self.database, self.bus, holding, log, pace)
+        keeper = Keeper(executor.save, shelf, Keeps.of(taken.plan, dry_run=taken.context.dry_run), holding.generation)
+        return Supervisor(assigned(taken, shelf), executor, journal, keeper)
 
     async def run(self, definition: JsonObject, *, dry_run: bool = False) -> tuple[UUID, Ending]:
         """Save, submit and supervise a definition to its end."""
@@ -123,7 +134,8 @@ class Bench:
         return execution, await self.supervisor(await self.take()).supervise()
 
 
-async def _save(session: AsyncSession, identity: UUID, name: str, plan: Plan) -> None:
+async def save_plan(session: AsyncSession, identity: UUID, name: str, plan: Plan) -> None:
+    """Keep a plan as version 1 of a new pipeline."""
     await session.execute(
         text("""INSERT INTO data_pipelines (id, pipeline_name, pipeline_type, source_config, destination_config,
                                             version, created_by)

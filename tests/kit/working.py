@@ -14,12 +14,10 @@ from runtime.cluster.worker import Background, StoredConnections
 from runtime.database import Database
 from runtime.executions.steps import Worker
 from runtime.queue import store as queue
-from runtime.queue.kinds import WorkKind
 from runtime.settings import Settings
 from tests.kit.database import Postgres
 from tests.kit.identities import RUNTIME
 
-KINDS = [kind for kind in WorkKind if kind is not WorkKind.EXECUTION]
 POLL_SECONDS = 0.02
 
 
@@ -36,7 +34,7 @@ async def working(
     async def work() -> None:
         async for _ in Bus(None).wakeups(WORK, every=POLL_SECONDS):
             async with database.transaction(RUNTIME) as session:
-                claims = await queue.claim(session, "the tests", kinds=KINDS, limit=1, lease_seconds=30)
+                claims = await queue.claim(session, "the tests", others=1, lease_seconds=30)
             for claim in claims:
                 await asyncio.to_thread(perform, claim, tools)
 

@@ -16,6 +16,7 @@ SPARE_EXECUTION = "'30000000-0000-0000-0000-000000000001'"
 RULE = "'40000000-0000-0000-0000-000000000000'"
 SPARE_RULE = "'40000000-0000-0000-0000-000000000001'"
 ALERT = "'50000000-0000-0000-0000-000000000000'"
+SCHEDULE = "'60000000-0000-0000-0000-000000000000'"
 SPARE_ALERT = "'50000000-0000-0000-0000-000000000001'"
 
 SEED = f"""
@@ -54,6 +55,15 @@ SEED = f"""
     INSERT INTO alert_instances (alert_id, triggered_at, severity, alert_data) VALUES ({ALERT}, now(), 'low', '{{}}');
     INSERT INTO work_items (kind, requested_by) VALUES ('check', {ENGINEERS});
     INSERT INTO leases (name, holder, acquired_at, expires_at) VALUES ('l', 'h', now(), now());
+    INSERT INTO schedules (id, pipeline_id, config) VALUES ({SCHEDULE}, {PIPELINE}, '{{}}');
+    INSERT INTO schedule_fires (schedule_id, fire_time, outcome) VALUES ({SCHEDULE}, now(), 'skipped');
+    INSERT INTO schedule_arrivals (schedule_id, cause) VALUES ({SCHEDULE}, 'execution:1');
+    INSERT INTO backfills (pipeline_id, range_start, range_end, chunk, total, requested_by)
+        VALUES ({PIPELINE}, '2026-01-01', '2026-02-01', '1d', 31, {ENGINEERS});
+    INSERT INTO checkpoints (execution_id, task_name, generation, attempt, blocks, report, kept)
+        VALUES ({EXECUTION}, 'read', 1, 1, '[]', '{{}}', 'always');
+    INSERT INTO concurrency_pools (name, slots) VALUES ('warehouse', 2);
+    INSERT INTO pipeline_turns (pipeline_id, taken_at) VALUES (gen_random_uuid(), now());
     INSERT INTO audit_log (actor_role, action, entity_type) VALUES ('runtime', 'a', 'e');
 """
 
@@ -149,6 +159,23 @@ TABLES = {
     ),
     "work_items": Statements("(kind, requested_by) VALUES ('check', :me)", "priority = 1"),
     "leases": Statements("(name, holder, acquired_at, expires_at) VALUES ('new', 'h', now(), now())", "holder = 'x'"),
+    "schedules": Statements(f"(pipeline_id, config) VALUES ({SPARE_PIPELINE}, '{{}}')", "is_paused = true"),
+    "schedule_fires": Statements(
+        f"(schedule_id, fire_time, outcome) VALUES ({SCHEDULE}, 'epoch', 'missed')", "reason = 'r'"
+    ),
+    "schedule_arrivals": Statements(f"(schedule_id, cause) VALUES ({SCHEDULE}, 'new')", "decided_at = now()"),
+    "backfills": Statements(
+        f"""(pipeline_id, range_start, range_end, chunk, total)
+            VALUES ({PIPELINE}, '2026-03-01', '2026-04-01', '1d', 31)""",
+        "state = 'paused'",
+    ),
+    "checkpoints": Statements(
+        f"""(execution_id, task_name, generation, attempt, blocks, report, kept)
+            VALUES ({EXECUTION}, 'load', 1, 1, '[]', '{{}}', 'always')""",
+        "generation = 2",
+    ),
+    "concurrency_pools": Statements("(name, slots) VALUES ('new', 1)", "slots = 3"),
+    "pipeline_turns": Statements("(pipeline_id, taken_at) VALUES (gen_random_uuid(), now())", "taken_at = now()"),
     "audit_log": Statements(
         "(actor, actor_role, action, entity_type) VALUES (:me, :role, 'a', 'e')", "action = 'forged'"
     ),

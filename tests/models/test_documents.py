@@ -48,7 +48,7 @@ def test_a_json_column_has_a_model_that_takes_its_default(column: Column[object]
         (RetryPolicy, {"max_attempts": 5, "retry_on": ["timeout", "worker_lost"]}),
         (ScheduleConfig, {"type": "cron", "expression": "0 */4 * * *", "timezone": "UTC"}),
         (ScheduleConfig, {"type": "interval", "expression": "15m"}),
-        (ScheduleConfig, {"type": "event", "expression": "vendor.updated"}),
+        (ScheduleConfig, {"type": "event", "expression": "webhook:vendor-updated"}),
         (QualityCheckRef, {"rule_id": "completeness", "threshold": 95, "action": "warn"}),
         (AlertConfig, {"on_failure": True, "on_quality_issues": False, "notification_channels": ["ops"]}),
         (

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from models.errors import Denied, Invalid, Unavailable
 from models.fields import Choice
-from models.migrations.run import HEAD_REVISION, current_revision, migrate
+from models.migrations.run import HEAD_REVISION, REVISIONS, current_revision, migrate
 from models.migrations.scope import is_ours, metadata
 from runtime.embedded.postgres import EmbeddedPostgres
 from tests.kit.database import Postgres
@@ -85,7 +85,7 @@ async def test_checks_allow_exactly_the_members_of_their_closed_sets(migrated: M
             column.name: column.type.choices for column in table.columns if isinstance(column.type, Choice)
         }
         checked = {str(check.name) for check in table.constraints if isinstance(check, CheckConstraint)}
-        assert checked == {f"{name}_is_known" for name in closed}, table.name
+        assert {name for name in checked if name.endswith("_is_known")} == {f"{name}_is_known" for name in closed}
         for name, choices in closed.items():
             in_tables[table.name, f"{name}_is_known"] = {choice.value for choice in choices}
     assert in_database == in_tables
@@ -160,7 +160,7 @@ async def test_every_table_of_ours_forces_row_level_security_and_has_a_policy(mi
 async def test_migrating_again_applies_nothing(postgres: Postgres) -> None:
     name = await postgres.create()
     assert await current_revision(postgres.server.owner_url(name)) is None
-    assert await migrate(postgres.server.owner_url(name)) == [HEAD_REVISION]
+    assert await migrate(postgres.server.owner_url(name)) == REVISIONS
     assert await migrate(postgres.server.owner_url(name)) == []
     assert await current_revision(postgres.server.url(name, "wedsync_app")) == HEAD_REVISION
 
@@ -170,7 +170,7 @@ async def test_two_migrations_at_once_apply_each_revision_once(postgres: Postgre
     first, second = await asyncio.gather(
         migrate(postgres.server.owner_url(name)), migrate(postgres.server.owner_url(name))
     )
-    assert sorted([first, second]) == [[], [HEAD_REVISION]]
+    assert sorted([first, second]) == [[], REVISIONS]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ async def test_a_plain_owner_migrates_a_database_with_supabases_auth(
         await connection.execute(f"ALTER DATABASE {name} OWNER TO {plain_owner}")
         await connection.execute("GRANT authenticated TO plain_owner")
         await connection.execute(SUPABASE)
-    assert await migrate(postgres.server.url(name, plain_owner)) == [HEAD_REVISION]
+    assert await migrate(postgres.server.url(name, plain_owner)) == REVISIONS
     supabase = Migrated(postgres, name)
     async with supabase.as_owner() as connection:
         given = await connection.fetch(
@@ -264,7 +264,7 @@ async def test_a_plain_owner_makes_the_roles_of_a_new_cluster_though_two_migrate
         async with new_cluster.connect(name) as connection:
             await connection.execute(f"ALTER DATABASE {name} OWNER TO plain_owner")
     urls = [new_cluster.server.url(name, "plain_owner") for name in names]
-    assert await asyncio.gather(*(migrate(url) for url in urls)) == [[HEAD_REVISION], [HEAD_REVISION]]
+    assert await asyncio.gather(*(migrate(url) for url in urls)) == [REVISIONS, REVISIONS]
     for name in names:
         async with Migrated(new_cluster, name).acting(ENGINEER) as connection:
             assert await connection.fetchval("SELECT wedsync.ensure_user($1, 'a@b.example')", ENGINEER.user_id)
@@ -280,7 +280,7 @@ async def test_a_login_without_rights_is_told_what_a_dba_must_run(postgres: Post
     assert f"GRANT CREATE ON DATABASE {name} TO plain_owner;" in refused.value.hint
     async with postgres.connect(name) as connection:
         await connection.execute(refused.value.hint.removeprefix("let a superuser run: "))
-    assert await migrate(postgres.server.url(name, plain_owner), login_role="wedsync_other_app") == [HEAD_REVISION]
+    assert await migrate(postgres.server.url(name, plain_owner), login_role="wedsync_other_app") == REVISIONS
 
 
 async def test_a_login_role_that_bypasses_row_level_security_is_refused(postgres: Postgres) -> None:

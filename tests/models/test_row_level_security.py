@@ -37,6 +37,13 @@ MATRIX = {
     "alert_instances":     ("SIUD", "SIUD",  "S---", "SIU-"),
     "work_items":          ("SIUD", "SIUD",  "----", "SIUD"),
     "leases":              ("SIUD", "SIUD",  "S---", "SIUD"),
+    "schedules":           ("SIUD", "SIUD",  "S---", "SIUD"),
+    "schedule_fires":      ("S---", "S---",  "S---", "SIUD"),
+    "schedule_arrivals":   ("SI-D", "SI-D",  "----", "SIUD"),
+    "backfills":           ("SIUD", "SIUD",  "S---", "S-U-"),
+    "checkpoints":         ("SIUD", "SIUD",  "----", "SIUD"),
+    "concurrency_pools":   ("SIUD", "SIUD",  "S---", "S---"),
+    "pipeline_turns":      ("SIUD", "SIUD",  "S---", "SIUD"),
     "audit_log":           ("SI--", "-I--",  "-I--", "-I--"),
     "auth.users":          ("SIUD", "----",  "----", "S---"),
 }  # fmt: skip

@@ -6,9 +6,12 @@ from time import monotonic
 from uuid import UUID
 
 import pytest
+import uvloop
 
 from runtime.bus import ALL_EVENTS, WORK, Bus, control_topic, events_topic
 from runtime.embedded.valkey import EmbeddedValkey
+from tests.kit.eventually import eventually
+from tests.kit.faults import LOOPBACK, proxied, to_socket
 
 EXECUTION = UUID(int=7)
 LONG = 30.0
@@ -108,3 +111,25 @@ async def test_the_first_publication_after_a_restart_arrives(server: EmbeddedVal
     assert await anext(wakeups) == WORK
     await publisher.close()
     await listener.close()
+
+
+async def test_a_connection_that_uvloop_has_closed_is_replaced_and_fails_nobody(valkey: EmbeddedValkey) -> None:
+    await asyncio.to_thread(uvloop.run, published_after_a_reset(valkey))
+
+
+async def published_after_a_reset(server: EmbeddedValkey) -> None:
+    async with proxied(to_socket(server.folder / "socket")) as proxy:
+        listener, bus = Bus(server.url), Bus(f"redis://{LOOPBACK}:{proxy.port}")
+        wakeups = await listening(listener, "a")
+        await bus.publish("a")
+        await until(wakeups, "a")
+        proxy.reset()
+
+        async def is_closed() -> bool:
+            return not proxy.links
+
+        await eventually(is_closed, because="the connection ends")
+        await bus.publish("a")
+        await until(wakeups, "a")
+        await listener.close()
+        await bus.close()

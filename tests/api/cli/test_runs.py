@@ -113,3 +113,34 @@ def test_a_running_execution_is_cancelled(platform: Platform, tmp_path: Path) ->
     assert said.out.split()[1] in ("cancelling", "cancelled")
     platform.run("logs", execution["id"], "--follow")
     assert "cancelled" in platform.run("executions", name).out
+
+
+def test_a_failed_run_is_retried_from_where_it_failed(saved: Guests) -> None:
+    source = saved.folder / "in" / "guests.csv"
+    guests = source.read_text()
+    source.unlink()
+    execution = saved.run("run", saved.name, "--watch", "--json").json
+    assert isinstance(execution, dict)
+    source.write_text(guests)
+    previewed = saved.run("retry", execution["execution_id"], "--preview")
+    assert "it failed" in previewed.out, previewed.err
+    said = saved.run("retry", execution["execution_id"], "--watch")
+    assert said.status == 0, said.err
+    assert f"{saved.name} completed in" in said.out
+    again = saved.run("retry", execution["execution_id"])
+    assert again.status == 1
+    assert "was taken up by" in again.err
+
+
+def test_steps_are_run_again_from_one_on(saved: Guests) -> None:
+    execution = saved.run("run", saved.name, "--watch", "--json").json
+    assert isinstance(execution, dict)
+    preview = saved.run("rerun", execution["execution_id"], "--from", "keep", "--preview", "--json").json
+    assert isinstance(preview, dict)
+    assert isinstance(preview["steps"], list)
+    assert {step["fate"] for step in preview["steps"] if isinstance(step, dict)} == {"run"}
+    said = saved.run("rerun", execution["execution_id"], "--from", "keep", "--watch")
+    assert said.status == 0, said.err
+    refused = saved.run("rerun", execution["execution_id"], "--from", "nowhere")
+    assert refused.status == 1
+    assert "'nowhere' is not a step of that version" in refused.err

@@ -11,11 +11,13 @@ from models.executions import ExecutionState, ExecutionType, PipelineExecution
 from models.fields import Envelope, Json, JsonObject
 from models.pipelines import DataPipeline
 from models.sources import DataSource, SourceType
+from models.work import WorkItem
 from runtime.access.principal import Principal
 from runtime.batches.types import Column, Columns
 from runtime.connectors.discoveries import record_discovery
 from runtime.database import Database
 from runtime.pipelines import store
+from runtime.queue.kinds import WorkKind
 from tests.kit.identities import ENGINEER
 
 NOTHING = Envelope(key_id="test", nonce="", ciphertext="")
@@ -150,6 +152,17 @@ async def saved(database: Database, *rows: PipelineExecution, by: Principal = EN
     """Keep executions."""
     async with database.transaction(by) as session:
         session.add_all(rows)
+
+
+async def submitted(database: Database, *rows: PipelineExecution, by: Principal = ENGINEER) -> None:
+    """Keep executions, each with the work item that waits for a supervisor."""
+    async with database.transaction(by) as session:
+        session.add_all(rows)
+        for row in rows:
+            item = WorkItem(
+                kind=WorkKind.EXECUTION, subject=row.id, pipeline_id=row.pipeline_id, requested_by=by.user_id
+            )
+            session.add(item)
 
 
 async def told(

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 from sqlalchemy import text
 
+from models.errors import Unavailable
+from models.work import WorkItem
 from runtime.bus import WORK, Bus
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle, SupervisorLost
 from runtime.cluster.pool import Pool
@@ -34,11 +38,15 @@ class Hands:
         self.gate = gate
         self.breaks_at = breaks_at
         self.is_dead = False
+        self.is_cut_off = False
 
     async def run(self, claim: Claim) -> None:
         self.seen.append(claim)
         if self.is_dead:
             raise SupervisorLost("killed while it was idle")
+        if self.is_cut_off:
+            self.is_cut_off = False
+            raise Unavailable("PostgreSQL restarts")
         await self.gate.wait()
         if claim.subject in self.breaks_at:
             raise RuntimeError("broken")
@@ -72,7 +80,8 @@ class Office:
         async with self.database.transaction(ENGINEER) as session:
             subjects = [uuid4() for _ in range(count)]
             for subject in subjects:
-                await queue.enqueue(session, kind, by=ENGINEER.user_id, subject=subject)
+                asked = WorkItem(kind=kind, subject=subject, pipeline_id=uuid4(), requested_by=ENGINEER.user_id)
+                session.add(asked)
         await self.bus.publish(WORK)
         return subjects
 
@@ -113,7 +122,7 @@ async def test_no_more_executions_are_claimed_than_supervisors_are_idle(database
         await made.submit(WorkKind.EXECUTION, 5)
         await made.until_seen(2)
         async with database.transaction(RUNTIME) as session:
-            waiting, _ = await queue.waiting(session, WorkKind.EXECUTION, 10)
+            waiting, _ = await queue.waiting(session, 10)
         assert (waiting, len(made.seen)) == (3, 2)
         made.gate.set()
 
@@ -159,6 +168,45 @@ async def test_a_broken_supervisor_is_replaced_and_the_rest_goes_on(database: Da
 
         await eventually(others_done, because="the others are done by the supervisor that took its place")
     assert made.seen[0].subject == bad
+
+
+async def test_a_supervisor_that_lost_the_database_gives_its_execution_back_and_stays(
+    database: Database, bus: Bus
+) -> None:
+    async with office(database, bus, supervisors=1) as made:
+        made.gate.set()
+        await made.submit(WorkKind.EXECUTION)
+
+        async def done(count: int) -> bool:
+            return await made.done() == count
+
+        await eventually(partial(done, 1), because="the supervisor is there and idle")
+        (only,) = made.supervisors
+        only.is_cut_off = True
+        (subject,) = await made.submit(WorkKind.EXECUTION)
+        await eventually(partial(done, 2), within=LEASE / 2, because="it is not left until its lease lapses")
+        assert [claim.attempts for claim in made.seen if claim.subject == subject] == [1, 2]
+        assert made.supervisors == [only]
+
+
+async def test_other_work_whose_workers_keep_dying_is_given_up_and_holds_up_nothing(
+    database: Database, bus: Bus, owner: asyncpg.Connection
+) -> None:
+    async with office(database, bus) as made:
+        (poison,) = await made.submit(WorkKind.PREVIEW)
+        made.breaks_at.add(poison)
+        made.gate.set()
+        await made.submit(WorkKind.CHECK, 3)
+
+        async def ended() -> bool:
+            return bool(await owner.fetchval("SELECT count(*) = 0 FROM work_items WHERE finished_at IS NULL"))
+
+        await eventually(ended, because="the one is given up and the others are done")
+    rows = await owner.fetch("SELECT state, count(*) AS items FROM work_items GROUP BY state")
+    states = {row["state"]: row["items"] for row in rows}
+    assert states == {"failed": 1, "done": 3}
+    assert await owner.fetchval("SELECT error ->> 'code' FROM work_items WHERE state = 'failed'") == "gave_up"
+    assert Counter(claim.subject for claim in made.seen)[poison] == queue.MOST_TRIES
 
 
 async def test_an_execution_that_a_dead_supervisor_was_handed_is_given_to_another_at_once(

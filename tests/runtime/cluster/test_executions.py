@@ -16,6 +16,7 @@ from runtime.embedded.stack import Stack
 from tests.kit.desk import ERROR, EXECUTE, Desk, desk_of
 from tests.kit.eventually import eventually
 from tests.kit.gated_api import ROWS, GatedApi, gated_api
+from tests.kit.nodes import at_rest, supervisors
 
 CANCEL_SECONDS = 2.0
 LIMIT_SECONDS = 60.0
@@ -172,7 +173,7 @@ async def test_a_paused_pipeline_starts_nothing_until_it_is_resumed(
 async def test_an_execution_whose_supervisor_is_killed_is_taken_over_and_finishes_once(
     desk: Desk, gate: GatedApi, chain: JsonObject, late: Late
 ) -> None:
-    elsewhere = supervisors(late.gate.visitors[0], busy=True)
+    elsewhere = await at_rest(late.gate.visitors[0], 1)
     execution = await desk.execute(await desk.pipeline(chain))
     await gate.visited()
     (ours,) = supervisors(gate.visitors[0], busy=True) - elsewhere
@@ -253,12 +254,3 @@ async def test_a_step_over_its_time_limit_is_stopped(late: Late) -> None:
         return not psutil.pid_exists(worker)
 
     await eventually(is_gone, because="the process of the stopped step ends")
-
-
-def supervisors(worker: int, *, busy: bool) -> set[psutil.Process]:
-    """The supervisors that supervise now, or that wait for work, on the Ray node that a worker belongs to."""
-    raylet = psutil.Process(worker).parent()
-    assert raylet is not None
-    found = {one: " ".join(one.cmdline()) for one in raylet.children()}
-    named = {one: words for one, words in found.items() if "ExecutionSupervisor" in words}
-    return {one for one, words in named.items() if ("ExecutionSupervisor.run" in words) is busy}

@@ -79,6 +79,28 @@ def test_an_older_generation_may_neither_write_nor_commit_nor_abort(place: Place
     assert place.leftovers() == []
 
 
+def test_an_older_generation_that_hangs_in_its_load_hinders_nobody_and_commits_nothing(place: Place) -> None:
+    old = a_run(generation=1)
+    hanging, going_on = threading.Event(), threading.Event()
+
+    def stopped() -> "object":
+        yield from ROWS.to_batches(max_chunksize=1000)
+        hanging.set()
+        going_on.wait(timeout=60)
+
+    reader = pa.RecordBatchReader.from_batches(ROWS.schema, stopped())
+    with ThreadPoolExecutor(1) as thread:
+        zombie = thread.submit(place.destination().load, APPEND, old, reader, None)
+        assert hanging.wait(timeout=30)
+        young = replace(old, generation=2)
+        assert place.destination(lock_timeout_seconds=20).load(APPEND, young, ROWS.to_reader(), None).inserted == 5000
+        going_on.set()
+        with pytest.raises(RunError):
+            zombie.result(timeout=60)
+    assert guests(place) == 5000
+    assert place.leftovers() == []
+
+
 def test_a_write_that_ends_after_the_abort_leaves_nothing(place: Place) -> None:
     run, destination = a_run(), place.destination()
     destination.prepare(APPEND, ROWS.schema, run)

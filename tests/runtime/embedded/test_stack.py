@@ -26,7 +26,7 @@ async def test_named_servers_are_used_instead_of_embedded_ones(
         async with httpx.AsyncClient(base_url=addresses.api_url) as client:
             assert (await client.get("/readyz")).status_code == httpx.codes.OK
         assert stack.home.running().url == addresses.api_url
-        stack.check()
+        await stack.mend()
     finally:
         stack.stop()
     with pytest.raises(NotFound):

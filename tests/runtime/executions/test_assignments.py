@@ -47,7 +47,7 @@ async def test_an_ended_execution_is_not_taken_again(ready: Bench) -> None:
     execution, _ = await ready.run(DIAMOND)
     async with ready.database.transaction(RUNTIME) as session:
         await session.execute(text("UPDATE work_items SET state = 'queued' WHERE subject = :id"), {"id": execution})
-        (claim,) = await queue.claim(session, "late", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+        (claim,) = await queue.claim(session, "late", executions=1, lease_seconds=LEASE)
         assert await take(session, claim, ready.plans, 1024) is None
 
 
@@ -55,7 +55,7 @@ async def test_an_execution_without_a_plan_can_be_ended_with_the_reason(ready: B
     saved, _ = await ready.pipeline(DIAMOND)
     execution = await ready.submit(saved)
     async with ready.database.transaction(RUNTIME) as session:
-        (claim,) = await queue.claim(session, "me", kinds=(WorkKind.EXECUTION,), limit=1, lease_seconds=LEASE)
+        (claim,) = await queue.claim(session, "me", executions=1, lease_seconds=LEASE)
         holding = await hold_to_refuse(session, claim)
     assert holding is not None
     journal = Journal(ready.database, ready.bus, holding, LogFile(ready.folder, execution))

@@ -109,7 +109,7 @@ def test_a_task_that_backs_off_starts_again_when_its_time_has_come() -> None:
 
 def test_a_task_that_takes_too_long_is_stopped() -> None:
     since = NOW - timedelta(minutes=60)
-    assert decide(DIAMOND, states(a=Running(1, since)), NOW) == [TimeOut("a", 60)]
+    assert decide(DIAMOND, states(a=Running(1, since)), NOW) == [TimeOut("a", timedelta(minutes=60))]
 
 
 def settled(failure: Failure, attempt: int, policy: RetryPolicy | None = None) -> object:

@@ -58,7 +58,15 @@ def test_a_step_that_two_read_ends_its_task() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"critical": False}, {"timeout_minutes": 5}, {"retry_attempts": 9}, {"parallel_execution": True}],
+    [
+        {"critical": False},
+        {"timeout_minutes": 5},
+        {"timeout_seconds": 90},
+        {"retry_attempts": 9},
+        {"retry_policy": {"multiplier": 3.0}},
+        {"resources": {"cpus": 2.0}},
+        {"parallel_execution": True},
+    ],
 )
 def test_steps_that_differ_in_how_they_run_do_not_fuse(change: dict[str, Json]) -> None:
     steps = [extract("e"), transform("f", "filter", ALL, "e", **change), load("l", "f")]

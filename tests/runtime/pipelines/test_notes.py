@@ -10,7 +10,6 @@ from tests.runtime.pipelines.platform import compiled, entry, explicit, extract,
     ("key", "value", "said"),
     [
         ("pipeline_type", "sync", "runs as etl does"),
-        ("schedule_config", {"type": "cron", "expression": "0 4 * * *"}, "nothing starts the pipeline by it yet"),
         ("quality_checks", [{"rule_id": "r", "threshold": 95, "action": "fail"}], "no rows are checked yet"),
         ("alert_config", {"on_failure": True}, "nobody is told"),
     ],

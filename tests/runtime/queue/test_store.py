@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from models.errors import Invalid, Unavailable
+from models.work import WorkItem
 from runtime.bus import Bus, outcome_topic
 from runtime.database import Database
 from runtime.queue import store
@@ -26,7 +27,7 @@ async def enqueue(database: Database, *priorities: int) -> None:
 
 async def claim(database: Database, limit: int, lease: float = LEASE) -> list[Claim]:
     async with database.transaction(RUNTIME) as session:
-        return await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=limit, lease_seconds=lease)
+        return await store.claim(session, "me", others=limit, lease_seconds=lease)
 
 
 async def test_each_item_goes_to_one_of_many_who_claim_at_once(database: Database) -> None:
@@ -40,8 +41,7 @@ async def test_the_most_urgent_goes_first_and_then_the_oldest(database: Database
     for priority in (0, 5, 0, 9):
         await enqueue(database, priority)
     async with database.transaction(RUNTIME) as session:
-        claimed = await store.claim(session, "me", kinds=(WorkKind.CHECK,), limit=2, lease_seconds=LEASE)
-        assert await store.waiting(session, WorkKind.CHECK, 10) != (0, 0.0)
+        claimed = await store.claim(session, "me", others=2, lease_seconds=LEASE)
     assert len(claimed) == 2
     rest = await claim(database, 10)
     assert len(rest) == 2
@@ -51,9 +51,9 @@ async def test_one_claim_takes_of_some_kinds_and_of_the_others_as_many_as_it_wan
     await enqueue(database, *[0] * 3)
     async with database.transaction(ENGINEER) as session:
         for _ in range(3):
-            await store.enqueue(session, WorkKind.EXECUTION, by=ENGINEER.user_id, subject=uuid4())
+            session.add(WorkItem(kind=WorkKind.EXECUTION, pipeline_id=uuid4(), requested_by=ENGINEER.user_id))
     async with database.transaction(RUNTIME) as session:
-        claimed = await store.claim(session, "me", kinds=(WorkKind.EXECUTION,), limit=2, others=1, lease_seconds=LEASE)
+        claimed = await store.claim(session, "me", executions=2, others=1, lease_seconds=LEASE)
     assert Counter(item.kind for item in claimed) == {WorkKind.EXECUTION: 2, WorkKind.CHECK: 1}
 
 
@@ -76,14 +76,24 @@ async def test_an_item_that_is_given_back_is_claimed_at_once_and_its_old_holder_
     await enqueue(database, 0)
     (first,) = await claim(database, 1)
     async with database.transaction(RUNTIME) as session:
-        assert await store.release(session, first)
-        assert not await store.release(session, first)
+        assert await store.release(session, first, "me")
+        assert not await store.release(session, first, "me")
     (second,) = await claim(database, 1)
     assert (second.id, second.generation, second.attempts) == (first.id, first.generation + 1, first.attempts + 1)
     async with database.transaction(RUNTIME) as session:
-        assert not await store.release(session, first), "a late word of the old holder takes nothing from the new one"
+        assert not await store.release(session, first, "me"), (
+            "a late word of the old holder takes nothing from the new one"
+        )
         assert not await store.settle(session, first, {"late": True})
         assert await store.settle(session, second, {"late": False})
+
+
+async def test_only_its_holder_gives_an_item_back(database: Database) -> None:
+    await enqueue(database, 0)
+    (mine,) = await claim(database, 1)
+    async with database.transaction(RUNTIME) as session:
+        assert not await store.release(session, mine, "one whose claim of the same generation a crash undid")
+        assert await store.settle(session, mine)
 
 
 async def test_who_waits_gets_the_result(database: Database, bus: Bus) -> None:

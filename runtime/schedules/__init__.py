@@ -1,0 +1,1 @@
+"""When pipelines start by themselves: what is due, what becomes of it, and who decides."""

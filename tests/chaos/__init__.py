@@ -1,0 +1,1 @@
+"""The whole program, as processes that are killed, stopped and cut off while it works."""

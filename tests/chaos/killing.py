@@ -1,0 +1,123 @@
+"""Kills what works: step workers at any moment and between effect and commit, and supervisors."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import psutil
+
+from tests.chaos.figures import Figure, spread
+from tests.chaos.judge import History, delays, verdict
+from tests.chaos.load import Load, pause
+from tests.chaos.world import World, now, task_of
+from tests.kit.gated_api import process_at
+
+PUBLISHING: Final = (b"wedsync:", b"COMMIT")
+"""What a load sends: the mark of its run with BEGIN, and the end of the transaction that holds rows and ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of a scenario is played."""
+
+    runs: int
+    at_once: int
+    pauses: tuple[float, float]
+    kills: int
+
+
+Victim: TypeAlias = tuple[psutil.Process, str]
+"""A process, and the task that it runs."""
+
+Kill: TypeAlias = tuple[str, datetime]
+"""The task of a process that was killed, and when."""
+
+Scenario: TypeAlias = Callable[[World, Size], Awaitable[list[Figure]]]
+
+
+@asynccontextmanager
+async def meanwhile(work: Awaitable[None]) -> AsyncIterator[None]:
+    """Have something go on until the block ends; what fails in it fails the block."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def kill_now_and_then(victims: Callable[[], list[Victim]], size: Size, killed: list[Kill]) -> None:
+    """Kill one of the victims there are, at random, until there have been enough."""
+    while len(killed) < size.kills:
+        await pause(random.uniform(*size.pauses))
+        found = await asyncio.to_thread(victims)
+        if found:
+            with suppress(psutil.NoSuchProcess):
+                process, task = random.choice(found)
+                killed.append((task, now()))
+                process.kill()
+
+
+async def kill_at_commit(world: World, size: Size, killed: list[Kill]) -> None:
+    """Kill a worker that has sent its load's COMMIT and not heard of it, until there have been enough."""
+    while len(killed) < size.kills:
+        link = await world.data.trap(*PUBLISHING)
+        worker = await asyncio.to_thread(process_at, link.port)
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(worker)
+            killed.append((task_of(" ".join(process.cmdline())), now()))
+            process.kill()
+        link.reset()
+        await pause(random.uniform(*size.pauses))
+
+
+async def workers(world: World, size: Size) -> list[Figure]:
+    """kill -9 of step workers, some between effect and commit."""
+    fault, load = "kill -9 of workers", await Load.made(world, "workers")
+    anywhere, at_commit = list[Kill](), list[Kill]()
+    async with (
+        meanwhile(kill_now_and_then(world.workers, size, anywhere)),
+        meanwhile(kill_at_commit(world, size, at_commit)),
+    ):
+        await load.run(size.runs, size.at_once)
+    assert await verdict(load) == []
+    history = await History.of(world, list(load.accepted.values()))
+    lost, kills = history.lost_workers(), [*anywhere, *at_commit]
+    noticed, again = list[float](), list[float]()
+    for step in {step for step, _, _ in lost}:
+        causes = [at for task, at in kills if task == step]
+        noticed += delays(causes, [at for name, at, _ in lost if name == step])
+        again += delays(causes, [after for name, _, after in lost if name == step and after is not None])
+    return [
+        Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
+        Figure(fault, "kills, of them between effect and commit:", f"{len(kills)}, {len(at_commit)}"),
+        Figure(fault, "noticed", spread(noticed), "<= 2 s at p95"),
+        Figure(fault, "given to another worker", spread(again), "<= 5 s at p95"),
+    ]
+
+
+async def supervisors(world: World, size: Size) -> list[Figure]:
+    """kill -9 of supervisors that supervise."""
+    fault, load = "kill -9 of supervisors", await Load.made(world, "supervisors")
+    killed = list[Kill]()
+
+    def victims() -> list[Victim]:
+        return [(process, "") for process in world.supervisors(busy=True)]
+
+    async with meanwhile(kill_now_and_then(victims, size, killed)):
+        await load.run(size.runs, size.at_once)
+    assert await verdict(load) == []
+    history = await History.of(world, list(load.accepted.values()))
+    resumed = delays([at for _, at in killed], history.takeovers())
+    return [
+        Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
+        Figure(fault, "kills:", str(len(killed))),
+        Figure(fault, "resumed", spread(resumed), "<= 5 s at p95"),
+        Figure(fault, "finished steps run again:", str(history.steps_run_again()), "0"),
+    ]

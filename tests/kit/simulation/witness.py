@@ -1,0 +1,100 @@
+"""Writes down what a simulated world was left like, for the judge of histories."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from models.events import EventKind
+from models.executions import ExecutionState, StepState
+from models.work import WorkState
+from tests.kit.simulation.history import Accepted, History, Move, Ran, Stepped, Told, Work
+from tests.kit.simulation.pipelines import loads_of
+from tests.kit.simulation.store import BEGINNING, Change
+from tests.kit.simulation.world import World
+
+PATIENCE_SECONDS: Final = 10.0
+STATES: Final = ("pipeline_executions", "step_executions", "work_items")
+
+
+def history_of(world: World) -> History:
+    """The history of a world that has run."""
+    tables = world.server.tables
+    return History(
+        executions=[
+            Accepted(
+                row["id"],
+                ExecutionState(row["state"]),
+                row["generation"],
+                row["last_event_seq"],
+                loads_of(world.clients.plans[row["pipeline_id"]]),
+            )
+            for row in tables["pipeline_executions"].values()
+        ],
+        events=[_told(key, row) for key, row in tables["execution_events"].items()],
+        steps=[
+            Stepped(*_pair(key), StepState(row["state"]), row["attempt"], row["generation"])
+            for key, row in tables["step_executions"].items()
+        ],
+        commits=world.destination.published,
+        work=[Work(row["id"], row["subject"], WorkState(row["state"])) for row in tables["work_items"].values()],
+        moves=list(_moves(world.server.changes)),
+        ran=world.ran,
+        restorable=[
+            Ran(*_pair(change.key), change.after["generation"])
+            for change in world.server.changes
+            if change.table == "checkpoints" and change.after
+        ],
+        leaked=list(_leaked(world)),
+    )
+
+
+def _told(key: object, row: dict[str, object]) -> Told:
+    assert isinstance(key, tuple)
+    payload, step = row["payload"], row["step_name"]
+    attempt = payload.get("attempt") if isinstance(payload, dict) else None
+    return Told(key[0], key[1], EventKind(str(row["kind"])), None if step is None else str(step), attempt)
+
+
+def _pair(key: object) -> tuple[UUID, str]:
+    assert isinstance(key, tuple)
+    return key[0], key[1]
+
+
+def _moves(changes: list[Change]) -> Iterator[Move]:
+    taken: dict[tuple[str, object], int] = {}
+    for change in changes:
+        if change.table == "pipeline_executions":
+            taken[change.by, change.key] = change.after["generation"]
+        if change.table in STATES:
+            yield _move(change, taken)
+
+
+def _move(change: Change, taken: dict[tuple[str, object], int]) -> Move:
+    before, after = change.before, change.after
+    lease = before.get("lease_expires_at")
+    generation = before.get("generation", 0)
+    is_ours = change.by == before.get("holder") or taken.get((change.by, before.get("subject"))) == generation
+    return Move(
+        table=change.table,
+        key=change.key,
+        before=before.get("state"),
+        after=after.get("state"),
+        generations=(generation, after.get("generation", 0)),
+        was_held=isinstance(lease, datetime) and (lease - BEGINNING).total_seconds() > change.at,
+        by_holder=is_ours,
+    )
+
+
+def _leaked(world: World) -> Iterator[str]:
+    """Connections, row locks and slots that nobody will give back."""
+    now = world.server.now
+    for transaction in world.server.open:
+        if transaction.process.is_dead or (now - transaction.now).total_seconds() > PATIENCE_SECONDS:
+            yield f"a connection of {transaction.process.name} was never given back"
+    for place, holder in world.server.holders.items():
+        if not holder.is_open:
+            yield f"{place} is locked by a transaction that has ended"
+    for process, pool in world.pools.items():
+        if pool._busy and not process.is_stopped:
+            yield f"{len(pool._busy)} supervisors of {process.name} were never given back"

@@ -1,0 +1,1 @@
+"""Independent judges of what we compute, written another way."""

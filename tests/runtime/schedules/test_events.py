@@ -1,0 +1,163 @@
+"""Event schedules: what they wait for is found when they are saved, and starts them once."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from models.errors import Invalid, Unauthenticated
+from models.executions import ExecutionState
+from models.fields import JsonObject
+from runtime.access.sealing import sealer_of
+from runtime.connectors._contract import SOURCES
+from runtime.connectors.file_marks import marks
+from runtime.database import Database
+from runtime.pipelines import store as pipelines
+from runtime.schedules import store, watching, webhooks
+from runtime.schedules.webhooks import Delivery, signature_of
+from runtime.settings import Settings
+from tests.kit.factories.pipelines import execution, pipeline, places, saved, simple
+from tests.kit.identities import ENGINEER, RUNTIME
+from tests.runtime.schedules.scheduling import Clock, fires, scheduled, ticked, ticker_of
+
+
+def event(expression: str) -> JsonObject:
+    return {"type": "event", "expression": expression}
+
+
+async def completed(owner: asyncpg.Connection, database: Database, pipeline_id: Any) -> None:
+    """An execution of a pipeline that runs, and completes."""
+    await saved(database, execution(pipeline_id, ExecutionState.RUNNING))
+    await owner.execute(
+        """UPDATE pipeline_executions SET state = 'completed', status = 'completed', completed_at = now()
+           WHERE pipeline_id = $1""",
+        pipeline_id,
+    )
+
+
+@pytest.mark.parametrize("expression", ["pipeline:bookings", "dataset:analytics-warehouse/fact_bookings"])
+async def test_what_a_pipeline_completes_or_loads_starts_another_once(
+    expression: str, settings: Settings, database: Database, owner: asyncpg.Connection
+) -> None:
+    await places(database)
+    first = await pipeline(database, simple("bookings"))
+    second = await scheduled(database, datetime.now(UTC), "report", event(expression))
+    await completed(owner, database, first.id)
+    ticker = ticker_of(settings, database, Clock(datetime.now(UTC) + timedelta(seconds=1)))
+    await ticked(ticker)
+    await ticked(ticker)
+    found = await owner.fetch("SELECT execution_type FROM pipeline_executions WHERE pipeline_id = $1", second.id)
+    assert [row["execution_type"] for row in found] == ["triggered"]
+    assert [outcome for _, outcome, _ in await fires(owner, second.id)] == ["submitted"]
+
+
+async def test_a_failure_and_a_dry_run_start_nothing(database: Database, owner: asyncpg.Connection) -> None:
+    await places(database)
+    first = await pipeline(database, simple("bookings"))
+    await scheduled(database, datetime.now(UTC), "report", event("pipeline:bookings"))
+    await saved(database, execution(first.id, ExecutionState.RUNNING), execution(first.id, ExecutionState.RUNNING))
+    await owner.execute("UPDATE pipeline_executions SET state = 'failed', status = 'failed'")
+    await owner.execute("UPDATE pipeline_executions SET dry_run = true, status = 'completed'")
+    assert await owner.fetchval("SELECT count(*) FROM schedule_arrivals") == 0
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("pipeline:bookngs", "no pipeline 'bookngs'.*did you mean 'bookings'"),
+        ("dataset:nowhere/t", "no destination 'nowhere'"),
+        ("file:lost/*.csv", "no source 'lost'"),
+        ("file:wedding-api-db/*.csv", "of the type database.*name a source of the type file"),
+        ("stream:clicks/topic", "cannot be started by a stream's message yet"),
+        ("bookings", "names no event: write pipeline:NAME"),
+        ("webhook:Not A Name", "small letters"),
+        ("dataset:warehouse", "should be dataset:DESTINATION/TABLE"),
+    ],
+)
+async def test_an_event_of_nothing_is_refused_with_the_remedy(expression: str, said: str, database: Database) -> None:
+    await places(database)
+    await pipeline(database, simple("bookings"))
+    with pytest.raises(Invalid, match=said) as refused:
+        await scheduled(database, datetime.now(UTC), "report", event(expression))
+    assert refused.value.path == "schedule_config.expression"
+
+
+async def test_pipelines_that_would_start_each_other_for_ever_are_refused(database: Database) -> None:
+    await places(database)
+    now = datetime.now(UTC)
+    await scheduled(database, now, "a")
+    await scheduled(database, now, "b", event("pipeline:a"))
+    with pytest.raises(Invalid, match="over and over, by way of 'b'"):
+        await edit_schedule(database, "a", "pipeline:b")
+    with pytest.raises(Invalid, match="over and over, by way of 'a'"):
+        await edit_schedule(database, "a", "pipeline:a")
+
+
+async def edit_schedule(database: Database, name: str, expression: str) -> None:
+    async with database.transaction(ENGINEER) as session:
+        row = await pipelines.find(session, name)
+        edit = pipelines.Edit(changes={"schedule_config": event(expression)})
+        row = await pipelines.update(session, row.id, edit, ENGINEER)
+        await store.follow(session, row, datetime.now(UTC))
+
+
+async def test_a_signed_request_starts_its_pipeline_once(
+    settings: Settings, database: Database, owner: asyncpg.Connection
+) -> None:
+    await places(database)
+    row = await scheduled(database, datetime.now(UTC), "hooked", event("webhook:vendor-sync"))
+    sealer, now = sealer_of(settings), datetime.now(UTC)
+    async with database.transaction(ENGINEER) as session:
+        issued = await webhooks.issue(session, sealer, row)
+    assert issued.path == "/api/webhooks/vendor-sync"
+    stamp = str(int(now.timestamp()))
+    good = Delivery("vendor-sync", stamp, signature_of(issued.secret, stamp, b"{}"), b"{}")
+    old = str(int(now.timestamp()) - 301)
+    bad = [
+        Delivery("vendor-sync", stamp, good.signature, b"{ }"),
+        Delivery("vendor-sync", None, None, b""),
+        Delivery("vendor-sync", old, signature_of(issued.secret, old, b""), b""),
+        Delivery("vendor-sync", stamp, signature_of("whsec_guess", stamp, b"{}"), b"{}"),
+    ]
+    async with database.statements(RUNTIME) as session:
+        assert [await webhooks.arrive(session, sealer, good, now) for _ in range(2)] == [True, False]
+        for delivery in bad:
+            with pytest.raises(Unauthenticated):
+                await webhooks.arrive(session, sealer, delivery, now)
+    await ticked(ticker_of(settings, database, Clock(datetime.now(UTC) + timedelta(seconds=1))))
+    assert await owner.fetchval("SELECT count(*) FROM pipeline_executions") == 1
+
+
+async def test_files_that_come_or_change_are_one_arrival_a_look(database: Database, owner: asyncpg.Connection) -> None:
+    await places(database)
+    source = await owner.fetchval(
+        """INSERT INTO data_sources (source_name, source_type, kind, connection_config)
+           VALUES ('drop', 'file', 'csv', '{}') RETURNING id"""
+    )
+    await scheduled(database, datetime.now(UTC), "files", event("file:drop/in/*.csv"))
+    schedule = await owner.fetchval("SELECT id FROM schedules")
+    async with database.statements(RUNTIME) as session:
+        assert await watching.ask(session) == 1
+        assert await watching.ask(session) == 0
+        watch = await watching.watch_of(session, schedule)
+        assert watch == watching.Watch(schedule, source, "in/*.csv")
+        looks: list[dict[str, str]] = [{"a": "1"}, {"a": "1"}, {"a": "2", "b": "1", "c": "1"}, {"b": "1", "c": "1"}]
+        changed = [await watching.saw(session, watch, look) for look in looks]
+    assert changed == [[], [], ["a", "b", "c"], []]
+    assert await owner.fetchval("SELECT count(*) FROM schedule_arrivals") == 1
+
+
+def test_files_are_told_once_they_rest(tmp_path: Path) -> None:
+    for name, age in (("old.csv", 60.0), ("new.csv", 0.0), ("other.txt", 60.0)):
+        (tmp_path / name).write_text("a\n1\n")
+        stamp = datetime.now(UTC).timestamp() - age
+        os.utime(tmp_path / name, (stamp, stamp))
+    kind = SOURCES.get("csv")
+    source = kind(kind.Config.model_validate({"root": str(tmp_path)}))
+    assert list(marks(source, "*.csv", 10)) == ["old.csv"]
+    assert marks(source, "nothing/here", 10) == {}
+    with pytest.raises(Invalid, match="means 2 files, more than 1"):
+        marks(source, "*.csv", 1)
