@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -24,8 +25,10 @@ log = logging.getLogger(__name__)
 RUNTIME: Final = Principal.runtime()
 LEASE: Final = "scheduler"
 LEASE_SECONDS: Final = 3.0
-"""A leader that says nothing for so long is replaced: by one that looks every `TICK_SECONDS`, within 5 s at most."""
+"""A leader that says nothing for so long is replaced: by one that looks every `FOLLOW_SECONDS`, within 5 s at most."""
 
+STANDING_BY_SECONDS: Final = 5.0
+FOLLOW_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 1.0
 BATCH: Final = 500
 WATCH_SECONDS: Final = 10.0
@@ -38,7 +41,10 @@ def utc_now() -> datetime:
 
 
 class Ticker:
-    """One scheduler of any number; being the leader saves work, that each moment is decided once needs no leader."""
+    """One scheduler of any number; being the leader saves work, that each moment is decided once needs no leader.
+
+    One that `stands_by` lets others take the lead first when all of them begin.
+    """
 
     def __init__(
         self,
@@ -47,14 +53,16 @@ class Ticker:
         bus: Bus,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = monotonic,
+        *,
+        stands_by: bool = False,
     ) -> None:
-        self.name = f"scheduler:{uuid4().hex[:12]}"
+        self.name = f"scheduler:{os.getpid()}-{uuid4().hex[:12]}"
         self._settings = settings
         self._database = database
         self._bus = bus
         self._now = now
         self._clock = clock
-        self._renew_at = clock()
+        self._renew_at = clock() + (STANDING_BY_SECONDS if stands_by else 0.0)
         self._watch_at = clock()
         self._tidy_at = clock()
         self._leads = False
@@ -103,7 +111,7 @@ class Ticker:
         if self._clock() >= self._renew_at:
             await self._lead()
         if not self._leads:
-            return TICK_SECONDS
+            return FOLLOW_SECONDS
         now = self._now()
         async with self._database.statements(RUNTIME) as session:
             due = await store.due(session, now, BATCH)

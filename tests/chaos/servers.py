@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from api.client import Client
 from models.errors import DomainError
 from tests.chaos.figures import Figure, spread
-from tests.chaos.judge import verdict
+from tests.chaos.judge import require
 from tests.chaos.killing import Size, meanwhile
 from tests.chaos.load import Load, pause
 from tests.chaos.world import World, now
@@ -50,7 +50,7 @@ async def postgres(world: World, size: Size) -> list[Figure]:
     async with meanwhile(stop_now_and_then()):
         await load.run(size.runs, size.at_once)
     await world.start_postgres()
-    assert await verdict(load) == []
+    await require(load)
     firsts = [row["at"] for at in back for row in await world.rows(_FIRST, at)]
     waits = [(first - at).total_seconds() for at, first in zip(back, firsts, strict=True) if first is not None]
     return [
@@ -78,7 +78,7 @@ async def valkey(world: World, size: Size) -> list[Figure]:
     finally:
         await world.wakeups.away()
         await world.wakeups.start()
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "events missed or repeated by subscribers:", str(followed), "0"),
@@ -141,7 +141,7 @@ async def api(world: World, size: Size) -> list[Figure]:
         async with world.client() as client:
             again = [await _resubmitted(load, client, number) for number in range(size.runs)]
     assert again == [load.accepted[number] for number in range(size.runs)]
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "subscribers:", str(size.runs * size.at_once)),
         Figure(fault, "ready again", spread(ready), "<= 3 s"),
@@ -185,7 +185,7 @@ async def half_open(world: World, size: Size) -> list[Figure]:
             await load.run(size.runs, size.at_once)
     finally:
         world.metadata.heal()
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "times:", str(len(healed))),
