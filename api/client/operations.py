@@ -8,6 +8,7 @@ _SUMMARY: Final = """
 id executionId executionType status state startedAt completedAt dryRun dataQualityScore
 recordsProcessed recordsInserted recordsUpdated recordsDeleted recordsFailed
 pipeline { pipelineName } errorDetails { errorType errorMessage failedStep hint path }
+lateAt waitingFor { reason name limit running }
 """
 _ACCEPTED: Final = "id executionId executionType status state startedAt dryRun"
 _STEPS: Final = """
