@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 from uuid import uuid4
 
-from models.errors import Conflict, DomainError, Unavailable
+from models.errors import DomainError
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, FIRES, SCHEDULES, WORK, Bus, control_topic
 from runtime.database import Database, Session
@@ -83,7 +83,7 @@ class Ticker:
             while not self._closing:
                 try:
                     wait = await self.step()
-                except (Unavailable, Conflict) as error:
+                except DomainError as error:
                     log.warning("schedules are looked at again in a second: %s", error)
                     wait = TICK_SECONDS
                 if wait > 0:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import cluster, destination, killing, scheduling, servers, stopping
+from tests.chaos import cluster, destination, greed, killing, scheduling, servers, stopping
 from tests.chaos.killing import Scenario, Size
 from tests.chaos.world import world
 
@@ -26,6 +26,7 @@ SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
     "api": (servers.api, Size(5, 10, (3.0, 6.0), 2), Size(5, 10, (3.0, 6.0), 10)),
     "half_open": (servers.half_open, Size(30, 3, (0.5, 1.0), 1), Size(200, 4, (1.0, 10.0), 10)),
     "destination": (destination.destination, Size(10, 3, (1.0, 3.0), 0), Size(100, 4, (1.0, 3.0), 0)),
+    "memory": (greed.memory, Size(20, 3, (1.0, 1.0), 0), Size(100, 3, (1.0, 1.0), 0)),
     "dispatcher": (cluster.dispatcher, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
     "runtime": (cluster.runtime, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
     "raylet": (cluster.raylet, Size(8, 4, (2.0, 4.0), 1), Size(30, 4, (2.0, 4.0), 1)),
