@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from models.errors import Conflict, DomainError, Unavailable
 from runtime.access.principal import Principal
@@ -47,6 +47,7 @@ class Ticker:
         bus: Bus,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = monotonic,
+        mint: Callable[[], UUID] = uuid4,
     ) -> None:
         self.name = f"scheduler:{uuid4().hex[:12]}"
         self._settings = settings
@@ -54,6 +55,7 @@ class Ticker:
         self._bus = bus
         self._now = now
         self._clock = clock
+        self._mint = mint
         self._renew_at = clock()
         self._watch_at = clock()
         self._tidy_at = clock()
@@ -126,7 +128,7 @@ class Ticker:
     async def _perform(self, due: list[Due], now: datetime) -> int:
         decisions = [decide(one, now) for one in due]
         async with self._database.statements(RUNTIME) as session:
-            done = await store.perform(session, decisions, now)
+            done = await store.perform(session, decisions, now, self._mint)
             await bulk.release(session)
         if done.submitted or done.cancelled:
             await self._bus.publish(WORK, ALL_EVENTS, *(control_topic(one) for one in done.cancelled))
