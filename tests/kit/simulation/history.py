@@ -148,19 +148,7 @@ class History:
 
 def judged(history: History, *, restores: bool = False) -> list[str]:
     """What is wrong. `restores` says that a take-over restores what its predecessors had finished."""
-    rules = [
-        unfinished,
-        doubled,
-        incomplete,
-        illegal_moves,
-        gapped,
-        illegal_stories,
-        unsettled,
-        undecided,
-        unfounded,
-        crowded,
-    ]
-    found = [sentence for rule in rules for sentence in rule(history)]
+    found = [sentence for rule in RULES for sentence in rule(history)]
     if restores:
         found += repeated(history)
     return [*found, *history.leaked]
@@ -347,6 +335,19 @@ def crowded(history: History) -> Iterator[str]:
         if one.most > one.allowed:
             yield f"{one.most} executions ran at once in {one.place}, of {one.allowed} at most"
 
+
+RULES: Final = (
+    unfinished,
+    doubled,
+    incomplete,
+    illegal_moves,
+    gapped,
+    illegal_stories,
+    unsettled,
+    undecided,
+    unfounded,
+    crowded,
+)
 
 _EXECUTIONS: Final = """
     SELECT id, state, generation, last_event_seq FROM pipeline_executions

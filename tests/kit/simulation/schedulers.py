@@ -20,8 +20,8 @@ from tests.kit.simulation.store import BEGINNING, Row
 if TYPE_CHECKING:
     from tests.kit.simulation.world import World
 
-SCHEDULING_WORLDS: Final = 0.3
-LIMITED_WORLDS: Final = 0.25
+SCHEDULING_WORLDS: Final = 0.25
+LIMITED_WORLDS: Final = 0.2
 MOST_MOMENTS: Final = 5
 LONGEST_FIRST_SECONDS: Final = 6.0
 POOL: Final = "default"
@@ -33,6 +33,11 @@ class Limits:
 
     slots: int | None = None
     max_active: int | None = None
+
+    @property
+    def claimers(self) -> int:
+        """How many dispatchers there are at least: where there are limits, two count against them."""
+        return 1 if self.max_active is None else 2
 
     @classmethod
     def drawn(cls, chance: Random) -> "Limits":
@@ -57,8 +62,8 @@ class Schedulers:
         if self.limits.slots is not None:
             tables["concurrency_pools"][POOL] = {"slots": self.limits.slots}
         if self.count:
-            world.faults.deaths["scheduler"] = chance.choice((0.0, 0.5, 0.9))
-            world.faults.stops["scheduler"] = chance.choice((0.0, 0.5, 0.9))
+            world.faults.deaths["scheduler"] = chance.choice((0.0, 0.4, 0.8))
+            world.faults.stops["scheduler"] = chance.choice((0.0, 0.6, 1.0))
             for pipeline in chance.sample(list(PIPELINES), chance.randint(1, 2)):
                 self._schedule(pipeline)
 

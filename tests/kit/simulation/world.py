@@ -1,4 +1,4 @@
-"""A whole runtime in one thread: the real dispatchers, supervisors and schedulers, over a simulated database, bus and workers."""
+"""A whole runtime in one thread: the real dispatchers, supervisors and schedulers over a simulated database."""
 
 import gc
 import logging
@@ -132,7 +132,7 @@ class World:
 
     def run(self) -> None:
         """Run to the end: until everything that was accepted has ended, or the horizon."""
-        for _ in range(self.chance.choice((1, 1, 2))):
+        for _ in range(max(self.chance.choice((1, 1, 2)), self.schedulers.limits.claimers)):
             self._start_dispatcher()
         self.clients.start()
         self.schedulers.start()
