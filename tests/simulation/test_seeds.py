@@ -41,7 +41,7 @@ def test_the_worlds_have_all_the_troubles_that_they_should_have() -> None:
         generations |= {one.generation for one in history.executions}
         states |= {one.state for one in history.executions}
         kinds |= {one.kind for one in history.events}
-    processes = ("dispatcher", "supervisor", "worker")
+    processes = ("dispatcher", "supervisor", "worker", "scheduler")
     assert told >= {f"{process} is {fate}" for process in processes for fate in ("killed", "stopped")}
     assert {"the database dies,", "supervisor broke: could", "dispatcher broke: the", "dispatcher leaves"} <= told
     assert max(generations) >= 4
