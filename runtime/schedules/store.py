@@ -1,6 +1,6 @@
 """The rows of schedules: they follow the newest versions of pipelines, and each of their moments is decided once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -213,8 +213,12 @@ _RECORD: Final = text("""
 """)
 
 
-async def perform(session: Session, decisions: Sequence[Decision], now: datetime) -> Outcome:
+async def perform(
+    session: Session, decisions: Sequence[Decision], now: datetime, mint: Callable[[], UUID] = uuid4
+) -> Outcome:
     """Write decisions down and submit what they start, each only where nobody decided or changed it meanwhile.
+
+    `mint` gives each execution its id.
 
     One who is stopped in the middle of it keeps the schedules locked for three seconds, then PostgreSQL undoes it.
     """
@@ -222,7 +226,7 @@ async def perform(session: Session, decisions: Sequence[Decision], now: datetime
     ours, given = await _taken(session, decisions)
     cancelled = await bulk.cancel(session, [one.due.pipeline_id for one in ours if one.cancels])
     orders = {
-        (one.due.id, fire.at): _order(one, fire, given.get((one.due.id, fire.cause), {}))
+        (one.due.id, fire.at): _order(one, fire, given.get((one.due.id, fire.cause), {}), mint())
         for one in ours
         for fire in one.fires
         if fire.outcome is FireOutcome.SUBMITTED
@@ -265,10 +269,10 @@ def _last(decision: Decision) -> datetime | None:
     return max((fire.at for fire in decision.fires if fire.outcome is FireOutcome.SUBMITTED), default=None)
 
 
-def _order(decision: Decision, fire: Fire, parameters: JsonObject) -> bulk.Order:
+def _order(decision: Decision, fire: Fire, parameters: JsonObject, identity: UUID) -> bulk.Order:
     kind = ExecutionType.SCHEDULED if fire.cause is None else ExecutionType.TRIGGERED
     key = f"schedule:{decision.due.id}:{fire.cause or fire.at.isoformat()}"
-    return bulk.Order(decision.due.pipeline_id, kind, key, held=fire.held, parameters=parameters)
+    return bulk.Order(decision.due.pipeline_id, kind, key, held=fire.held, parameters=parameters, id=identity)
 
 
 async def _record(

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from models.errors import DomainError
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, FIRES, SCHEDULES, WORK, Bus, control_topic
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions import bulk
 from runtime.queue import leases
 from runtime.schedules import store, watching
@@ -49,7 +49,7 @@ class Ticker:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: Transactions,
         bus: Bus,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = monotonic,
@@ -62,6 +62,7 @@ class Ticker:
         self._bus = bus
         self._now = now
         self._clock = clock
+        self.mint: Callable[[], UUID] = uuid4
         self._renew_at = clock() + (STANDING_BY_SECONDS if stands_by else 0.0)
         self._watch_at = clock()
         self._tidy_at = clock()
@@ -134,7 +135,7 @@ class Ticker:
     async def _perform(self, due: list[Due], now: datetime) -> int:
         decisions = [decide(one, now) for one in due]
         async with self._database.statements(RUNTIME) as session:
-            done = await store.perform(session, decisions, now)
+            done = await store.perform(session, decisions, now, self.mint)
             await bulk.release(session)
         if done.submitted or done.cancelled:
             await self._bus.publish(WORK, ALL_EVENTS, *(control_topic(one) for one in done.cancelled))

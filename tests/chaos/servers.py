@@ -16,7 +16,6 @@ import httpx
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from api.client import Client
 from models.errors import DomainError
 from tests.chaos.figures import Figure, spread
 from tests.chaos.judge import refuse, require
@@ -95,7 +94,8 @@ async def _emptied(world: World) -> None:
 async def _followed(load: Load, size: Size) -> None:
     """Submit runs and follow each from several subscribers to its end; AssertionError for missed or repeated events."""
     async with load.world.client() as client:
-        runs = [await load.submit(client, number) for number in range(size.runs)]
+        first = len(load.accepted)
+        runs = [await load.submit(client, first + number) for number in range(size.runs)]
         heard = await asyncio.gather(*(follow(load.world, run) for run in runs for _ in range(size.at_once)))
     last = {row["id"]: row["last_event_seq"] for row in await load.world.rows(_LAST, runs)}
     followers = [run for run in runs for _ in range(size.at_once)]
@@ -138,20 +138,18 @@ async def api(world: World, size: Size) -> list[Figure]:
             ready.append(await _readiness(world))
 
     async with meanwhile(kill_now_and_then()):
-        await _followed(load, size)
+        while len(ready) < size.kills:
+            await _followed(load, size)
+        accepted = dict(load.accepted)
         async with world.client() as client:
-            again = [await _resubmitted(load, client, number) for number in range(size.runs)]
-    assert again == [load.accepted[number] for number in range(size.runs)]
+            again = {number: await load.submit(client, number) for number in accepted}
+    assert again == accepted, "a key that was given again made another run"
     await require(load)
     return [
         Figure(fault, "subscribers, no event missed or repeated:", str(size.runs * size.at_once)),
         Figure(fault, "ready again", spread(ready), "<= 3 s"),
         Figure(fault, "mutations repeated with the same key made runs:", "1 each", "1 each"),
     ]
-
-
-async def _resubmitted(load: Load, client: Client, number: int) -> UUID:
-    return await load.submit(client, number)
 
 
 async def _readiness(world: World) -> float:
