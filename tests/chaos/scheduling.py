@@ -71,7 +71,7 @@ class Crowd:
 
     @classmethod
     async def made(cls, world: World, count: int) -> "Crowd":
-        """Save so many; each appends a row to one table."""
+        """Save so many, each of which appends a row to one table, and wait until the first of them is due."""
         mark = f"crowd_{uuid4().hex[:6]}"
         begins = now().replace(microsecond=0) + SAVING + count * SAVING_EACH
         gate = asyncio.Semaphore(AT_ONCE)
@@ -89,6 +89,7 @@ class Crowd:
 
             await asyncio.gather(*(one(number) for number in range(count)))
         assert now() < begins, "the machine is too busy to save the schedules before the first of them is due"
+        await pause((begins - now()).total_seconds())
         rows = await world.rows("SELECT id FROM data_pipelines WHERE pool = $1", mark)
         return cls(world, mark, begins, [row["id"] for row in rows])
 
