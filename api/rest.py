@@ -87,6 +87,7 @@ class _Execute(StrictModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     dry_run: bool = False
     retry_of: str | None = None
+    priority: int | None = None
 
 
 def _update(call: Call) -> JsonObject:
@@ -105,6 +106,7 @@ def _execute(call: Call) -> JsonObject:
         "dryRun": given.dry_run,
         "idempotencyKey": call.headers.get("idempotency-key"),
         "retryOf": given.retry_of,
+        "priority": given.priority,
     }
     return {"id": call.path["pipeline_id"], "input": how}
 

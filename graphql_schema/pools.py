@@ -7,6 +7,7 @@ import strawberry
 from graphql_schema.context import Info
 from graphql_schema.fields import mutation, query
 from graphql_schema.permissions import Permission, permitted
+from models.pipelines import DataPipeline
 from runtime.bus import WORK
 from runtime.queue import pools
 from runtime.queue.pools import PoolUse, Wait, WaitReason
@@ -50,6 +51,21 @@ class WaitingFor:
     def of(cls, wait: Wait) -> "WaitingFor":
         """Show a wait."""
         return cls(reason=wait.reason, name=wait.name, limit=wait.limit, running=wait.running)
+
+
+@permitted(Permission.SIGNED_IN)
+@strawberry.type(description="What a pipeline's executions are held to while they wait.")
+class PipelineConcurrency:
+    """The `concurrency` of a definition."""
+
+    max_active: int | None = strawberry.field(description="How many may run at once; null: any number.")
+    pool: str = strawberry.field(description="The pool in which each that runs holds a slot.")
+    priority: int = strawberry.field(description="The highest goes first; 0 unless set.")
+
+    @classmethod
+    def of(cls, row: DataPipeline) -> "PipelineConcurrency":
+        """Show what a pipeline's newest version says."""
+        return cls(max_active=row.max_active, pool=row.pool, priority=row.priority)
 
 
 @strawberry.type

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice, pairwise
 from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -28,6 +29,7 @@ _PARTS: Final = (
 )
 """The five parts of a cron expression: name, least, greatest, names of the values, and what else it may be."""
 
+_SAMPLE: Final = 1_000
 _LAST_DAY: Final = re.compile(rf"\b({'|'.join(_DAYS)})l\b")
 _ITEM: Final = re.compile(r"(?:\*|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\d+))?")
 
@@ -57,6 +59,12 @@ def wall_times(expression: str, after: datetime) -> Iterator[datetime]:
         yield from CronSim(_LAST_DAY.sub(_numbered, expression.lower()), after)
     except CronSimError:
         return
+
+
+def shortest_gap(expression: str) -> timedelta | None:
+    """The least time between two of the next thousand times that a cron expression names; None where one comes."""
+    times = list(islice(wall_times(expression, datetime(2000, 1, 1)), _SAMPLE))
+    return min((later - earlier for earlier, later in pairwise(times)), default=None)
 
 
 def _numbered(last: re.Match[str]) -> str:
@@ -189,6 +197,15 @@ class CronSchedule(ScheduleOptions):
     expression: Annotated[str, AfterValidator(_cron)] = Limited(max_length=200)
     timezone: Zone = "UTC"
 
+    @model_validator(mode="after")
+    def _jitter_is_shorter(self) -> "CronSchedule":
+        apart = shortest_gap(self.expression) if self.jitter_seconds else None
+        if apart is not None and timedelta(seconds=self.jitter_seconds) >= apart:
+            raise ValueError(
+                f"jitter_seconds should be less than {apart.total_seconds():.0f}: two of its moments are so near"
+            )
+        return self
+
 
 class IntervalSchedule(ScheduleOptions):
     """Runs every so often by elapsed time, counted from `starts_at`, or else from a Monday at 00:00 UTC.
@@ -274,7 +291,7 @@ class Schedule(ChangingEntity, table=True):
 class ScheduleArrival(Table, table=True):
     """Something that an event schedule waits for has happened; `cause` names it once, so that a repeat is none.
 
-    `decided_at` is when the schedule was fired by it, or not.
+    `decided_at` is when the schedule was fired by it, or not; `parameters` are for the execution that it starts.
     """
 
     __tablename__ = "schedule_arrivals"
@@ -288,6 +305,7 @@ class ScheduleArrival(Table, table=True):
         default=None, nullable=False, sa_type=Moment, sa_column_kwargs=server("clock_timestamp()")
     )
     decided_at: datetime | None = Field(default=None, sa_type=Moment)
+    parameters: JsonObject = Field(default_factory=dict, sa_type=Document(JsonObject), sa_column_kwargs=server("'{}'"))
 
 
 class ScheduleFire(Table, table=True):

@@ -1,4 +1,4 @@
-"""The command about backfills: it requests one, or tells of, pauses, resumes or cancels one."""
+"""The command about backfills: it requests one, lists a pipeline's, or tells of, pauses, resumes or cancels one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,12 +23,17 @@ STEERING: Final[dict[str, Callable[[Backfills, str], Awaitable[Backfill]]]] = {
 }
 """What can be done with a backfill, by its word."""
 
+LIST: Final = "list"
 _BAD: Final = (BackfillState.FAILED, BackfillState.CANCELLED)
 
 
 def backfill(
-    what: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline; or status, pause, resume or cancel.")],
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The backfill to tell of or to steer.")] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="The pipeline; or list, status, pause, resume, cancel.")
+    ],
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The backfill to tell of or to steer; the pipeline to list.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="The first day, or moment, in UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="The day or moment that ends it, not part of it.")] = None,
     chunk: Annotated[str, typer.Option(help="A number and m, h, d, w or mo (months).")] = "1d",
@@ -48,8 +53,11 @@ def backfill(
     missing or failed. Each chunk's range is bound to :range_start and :range_end in the pipeline's queries, or read
     of an incremental extract. With --watch, exit status 1 if a chunk failed or it was cancelled.
 
-    `wedsync backfill status|pause|resume|cancel ID` tells of one, or steers it.
+    `wedsync backfill status|pause|resume|cancel ID` tells of one, or steers it; `wedsync backfill list PIPELINE` lists.
     """
+    if what == LIST and id is not None:
+        _list(asyncio.run(_all(id)), as_json=as_json)
+        return
     if id is not None:
         steered = asyncio.run(_steered(what, id, watch=watch, quiet=as_json))
         _tell(steered, watch=watch, as_json=as_json)
@@ -66,11 +74,35 @@ def backfill(
 
 async def _steered(word: str, id: str, *, watch: bool, quiet: bool) -> Backfill:
     if word not in STEERING:
-        hint = f"{', '.join(STEERING)}; to request one, give --from and --to instead"
+        hint = f"{', '.join([*STEERING, LIST])}; to request one, give --from and --to instead"
         raise Invalid(f"{word!r} is nothing to do with a backfill", hint=hint, path="PIPELINE")
     async with Client.of_home(Settings.load()) as client:
         found = await STEERING[word](client.backfills, id)
         return await _followed(client, found, quiet=quiet) if watch else found
+
+
+async def _all(pipeline: str) -> list[Backfill]:
+    async with Client.of_home(Settings.load()) as client:
+        return await client.backfills.all(pipeline)
+
+
+def _list(found: list[Backfill], *, as_json: bool) -> None:
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    columns = ["backfill", "from (UTC)", "to (UTC)", "chunk", "state", "chunks"]
+    rows = [
+        [
+            str(one.id),
+            moment(one.range_start),
+            moment(one.range_end),
+            one.chunk,
+            one.state.value,
+            _counts(one),
+        ]
+        for one in found
+    ]
+    print_table(columns, rows)
 
 
 async def _requested(pipeline: str, wanted: BackfillRequest, *, watch: bool, quiet: bool) -> Backfill:

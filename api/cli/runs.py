@@ -1,6 +1,7 @@
 """The commands about executions: run, executions, logs, cancel."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
 import orjson
@@ -12,6 +13,7 @@ from api.client import Client, Execution, ExecutionSummary
 from models.errors import Invalid
 from models.executions import ExecutionStatus
 from models.fields import Json, JsonObject
+from runtime.queue.pools import WaitReason
 from runtime.settings import Settings
 
 Reference = Annotated[str, typer.Argument(metavar="ID", help="An execution's `id` or `execution_id`.")]
@@ -24,6 +26,9 @@ def run(
         list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter; JSON, or text.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but commit, on a sample.")] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="-1000 to 1000: the highest goes first; its pipeline's unless told.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its steps until it ends.")] = False,
     key: Annotated[str | None, typer.Option(help="An idempotency key: the same one gives the same execution.")] = None,
     as_json: AsJson = False,
@@ -32,20 +37,30 @@ def run(
 
     Answers as soon as the execution is accepted; with --watch once it has ended, with exit status 1 if it failed.
     """
-    execution = asyncio.run(_run(name, parameters_of(param or []), (dry_run, watch, key), quiet=as_json))
+    how = _How(parameters_of(param or []), dry_run, priority, key)
+    execution = asyncio.run(_run(name, how, watch=watch, quiet=as_json))
     if as_json:
         print_json(told(execution))
     elif not watch:
-        say(f"{execution.execution_id} {execution.state.value}")
+        say(f"{execution.execution_id} {standing(execution)}")
         say(f"  follow it with `wedsync logs {execution.execution_id} --follow`", style="dim")
     if watch and execution.status is not ExecutionStatus.COMPLETED:
         raise typer.Exit(1)
 
 
-async def _run(name: str, parameters: JsonObject, how: tuple[bool, bool, str | None], *, quiet: bool) -> Execution:
-    dry_run, watch, key = how
+@dataclass(frozen=True, slots=True)
+class _How:
+    parameters: JsonObject
+    dry_run: bool
+    priority: int | None
+    key: str | None
+
+
+async def _run(name: str, how: _How, *, watch: bool, quiet: bool) -> Execution:
     async with Client.of_home(Settings.load()) as client:
-        execution = await client.execute(name, parameters, dry_run=dry_run, idempotency_key=key)
+        execution = await client.execute(
+            name, how.parameters, dry_run=how.dry_run, idempotency_key=how.key, priority=how.priority
+        )
         if not watch:
             return execution
         return await client.finished(execution.id) if quiet else await watched(client, execution)
@@ -115,11 +130,27 @@ def told(execution: ExecutionSummary) -> JsonObject:
     return {**document, "pipeline_name": execution.pipeline.pipeline_name}
 
 
+def standing(execution: ExecutionSummary) -> str:
+    """The state of an execution for people; of one that waits what it waits for, of one that is late that it is."""
+    told = execution.state.value
+    waits = execution.waiting_for
+    if waits is not None:
+        full = f" ({waits.running} of {waits.limit} run)" if waits.limit is not None else ""
+        told += {
+            WaitReason.EARLIER_RUN: ": waits for earlier runs of its schedule or backfill",
+            WaitReason.PIPELINE_LIMIT: f": its pipeline is at its limit{full}",
+            WaitReason.POOL: f": the pool {waits.name} is full{full}",
+            WaitReason.SUPERVISOR: ": waits for a free worker",
+        }[waits.reason]
+    is_late = execution.late_at is not None and not execution.state.is_terminal
+    return f"{told}, late" if is_late else told
+
+
 def _row(execution: ExecutionSummary) -> list[str]:
     return [
         execution.execution_id,
         execution.pipeline.pipeline_name,
-        execution.state.value,
+        standing(execution),
         moment(execution.started_at),
         duration(execution.milliseconds),
         count(execution.records_processed),

@@ -108,6 +108,11 @@ class Backfills:
         given: JsonObject = {"pipeline": pipeline, "input": wanted.told(), "first": first}
         return BackfillPreview.model_validate(await self._transport.ask(operations.PREVIEW_BACKFILL, **given))
 
+    async def all(self, pipeline: str, count: int = 20) -> list[Backfill]:
+        """The backfills of a pipeline, those requested last first."""
+        answer = await self._transport.ask(operations.BACKFILLS, pipeline=pipeline, first=count)
+        return list(_Requested.model_validate(answer).backfills.nodes)
+
     async def find(self, reference: UUID | str) -> Backfill:
         """A backfill as it stands."""
         return Backfill.model_validate(await self._transport.ask(operations.BACKFILL, id=str(reference)))
@@ -131,3 +136,11 @@ class Backfills:
         """
         async for value in followed(self._transport, operations.BACKFILL_PROGRESS, id=str(reference)):
             yield Backfill.model_validate(value)
+
+
+class _Nodes(Value):
+    nodes: tuple[Backfill, ...]
+
+
+class _Requested(Value):
+    backfills: _Nodes

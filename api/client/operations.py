@@ -8,6 +8,7 @@ _SUMMARY: Final = """
 id executionId executionType status state startedAt completedAt dryRun dataQualityScore
 recordsProcessed recordsInserted recordsUpdated recordsDeleted recordsFailed
 pipeline { pipelineName } errorDetails { errorType errorMessage failedStep hint path }
+lateAt waitingFor { reason name limit running }
 """
 _ACCEPTED: Final = "id executionId executionType status state startedAt dryRun"
 _STEPS: Final = """
@@ -149,6 +150,11 @@ query ($pipeline: ID!, $input: BackfillInput!, $first: Int!) {
 }
 """
 BACKFILL: Final = f"query ($id: ID!) {{ backfill(id: $id) {{ {_BACKFILL} }} }}"
+BACKFILLS: Final = f"""
+query ($pipeline: String!, $first: Int!) {{
+  pipeline(reference: $pipeline) {{ backfills(first: $first) {{ nodes {{ {_BACKFILL} }} }} }}
+}}
+"""
 BACKFILL_PROGRESS: Final = f"subscription ($id: ID!) {{ backfillProgress(id: $id) {{ {_BACKFILL} }} }}"
 PAUSE_BACKFILL: Final = f"""
 mutation ($id: ID!) {{ pauseBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from models.events import EventKind
 from models.executions import ExecutionState, ExecutionStatus, ExecutionType, StepState, StepStatus
 from models.fields import Json, JsonObject
+from runtime.queue.pools import WaitReason
 
 
 def lowered(value: object) -> object:
@@ -22,6 +23,7 @@ State: TypeAlias = Annotated[ExecutionState, BeforeValidator(lowered)]
 Type: TypeAlias = Annotated[ExecutionType, BeforeValidator(lowered)]
 StatusOfStep: TypeAlias = Annotated[StepStatus, BeforeValidator(lowered)]
 StateOfStep: TypeAlias = Annotated[StepState, BeforeValidator(lowered)]
+Reason: TypeAlias = Annotated[WaitReason, BeforeValidator(lowered)]
 Kind: TypeAlias = Annotated[EventKind, BeforeValidator(lowered)]
 
 
@@ -54,6 +56,15 @@ class Failure(Value):
     path: str | None = None
 
 
+class WaitingFor(Value):
+    """What holds a queued execution back: the pipeline or the pool of this name, with its limit, or no free worker."""
+
+    reason: Reason
+    name: str | None = None
+    limit: int | None = None
+    running: int | None = None
+
+
 class PipelineName(Value):
     """The pipeline of an execution."""
 
@@ -84,6 +95,8 @@ class ExecutionSummary(Accepted):
     data_quality_score: float | None = None
     pipeline: PipelineName
     error_details: Failure | None = None
+    waiting_for: WaitingFor | None = None
+    late_at: datetime | None = None
 
     @property
     def milliseconds(self) -> float | None:

@@ -310,7 +310,7 @@ class Execution(Node):
     def late_at(self, info: Info) -> datetime | Awaitable[datetime | None] | None:
         return self._whole(info, lambda row: row.late_at)
 
-    @computed("The backfill that it is a chunk of, if it is; `executionContext` has its range.")
+    @computed("The backfill that it is a chunk of; its range is in `executionContext`. A retry takes its place there.")
     async def backfill(self, info: Info) -> Annotated["Backfill", strawberry.lazy("graphql_schema.backfills")] | None:
         from graphql_schema.backfills import backfill_of  # noqa: PLC0415 (the two show each other)
 

@@ -17,6 +17,7 @@ from graphql_schema.nodes import FINDERS, Node
 from graphql_schema.paging import After, Connection, First, connection
 from graphql_schema.permissions import Permission, permitted
 from graphql_schema.plans import Plan, StepType
+from graphql_schema.pools import PipelineConcurrency
 from graphql_schema.scalars import Json, Long
 from graphql_schema.schedules.types import Schedule
 from models.errors import NotFound
@@ -211,6 +212,14 @@ class Pipeline(Node):
     def retry_policy(self) -> Json:
         return Json(self.row.retry_policy)
 
+    @computed("After how many minutes an execution is late, as its definition says; null: as its history says.")
+    async def deadline_minutes(self, info: Info) -> int | None:
+        return (await _whole(info, self.row)).deadline_minutes
+
+    @computed("How many of its executions run at once, in which pool, and how urgent they are.")
+    async def concurrency(self, info: Info) -> PipelineConcurrency:
+        return PipelineConcurrency.of(await _whole(info, self.row))
+
     @computed("The quality rules that its rows must pass.")
     def quality_checks(self) -> Json:
         return Json(self.row.quality_checks)
@@ -355,10 +364,18 @@ async def pipelines_by_id(session: AsyncSession, ids: list[UUID]) -> list[DataPi
 
 async def pipeline_of(info: Info, identity: UUID) -> Pipeline:
     """The pipeline of an execution; raises `NotFound` when it was removed meanwhile."""
+    return Pipeline.of(await _found(info, identity))
+
+
+async def _found(info: Info, identity: UUID) -> DataPipeline:
     row = await info.context.load(pipelines_by_id, identity)
     if row is None:
         raise NotFound(f"there is no pipeline {identity}")
-    return Pipeline.of(row)
+    return row
+
+
+async def _whole(info: Info, row: DataPipeline | listing.Listed) -> DataPipeline:
+    return row if isinstance(row, DataPipeline) else await _found(info, row.id)
 
 
 async def identified(context: Context, reference: str) -> UUID:

@@ -167,9 +167,19 @@ def _key(one: DateRange, parameters: Mapping[str, Json]) -> str:
     return f"{key}:{hashlib.sha256(told).hexdigest()[:16]}"
 
 
+# A chunk that failed, or was run again from a step, is as its last retry left it.
 _KNOWN: Final = text("""
-    SELECT idempotency_key, state FROM pipeline_executions
-    WHERE pipeline_id = :pipeline_id AND idempotency_key = ANY(CAST(:keys AS text[]))
+    WITH RECURSIVE taken_up AS (
+        SELECT id, idempotency_key, state, started_at FROM pipeline_executions
+        WHERE pipeline_id = :pipeline_id AND idempotency_key = ANY(CAST(:keys AS text[]))
+        UNION ALL
+        SELECT later.id, taken_up.idempotency_key, later.state, later.started_at
+        FROM taken_up JOIN pipeline_executions AS later
+            ON later.execution_context ->> 'retry_of' = CAST(taken_up.id AS text)
+        WHERE later.pipeline_id = :pipeline_id AND later.execution_type = 'retry'
+    )
+    SELECT DISTINCT ON (idempotency_key) idempotency_key, state FROM taken_up
+    ORDER BY idempotency_key, started_at DESC
 """)
 
 

@@ -31,6 +31,7 @@ from runtime.executions.logs import LogFile
 from runtime.executions.program import Progress
 from runtime.executions.supervisor import Clock, Supervisor, assigned, utc_now
 from runtime.queue.store import Claim
+from runtime.schedules.ticker import Ticker
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -189,11 +190,15 @@ class _Tasks:
 
 
 class DispatcherProcess:
-    """A dispatcher with a process of its own; restarted by Ray when it dies, and found again by its name."""
+    """A dispatcher with a process of its own, restarted by Ray when it dies; beside it, a scheduler stands by.
+
+    A process that has begun takes over at once, one that is only to begin after seconds of imports.
+    """
 
     def __init__(self) -> None:
         settings = process_settings()
-        database = Database(settings.require_database_url(), pool_size=2, name="wedsync-dispatcher")
+        database = Database(settings.require_database_url(), pool_size=3, name="wedsync-dispatcher")
+        bus = Bus(settings.redis_url)
         self._pool: Pool[SupervisorHandle] = Pool(
             _Remote.make,
             SupervisorHandle.end,
@@ -201,17 +206,21 @@ class DispatcherProcess:
             most=settings.supervisors_max,
             has_room=_has_room,
         )
-        self._dispatcher = Dispatcher(settings, database, Bus(settings.redis_url), self._pool, _Tasks())
+        self._dispatcher = Dispatcher(settings, database, bus, self._pool, _Tasks())
+        self._ticker = Ticker(settings, database, bus, stands_by=True)
 
     async def run(self) -> None:
         """Dispatch until stopped."""
         collector.settle()
-        await self._dispatcher.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._dispatcher.run())
+            group.create_task(self._ticker.run())
 
     async def stop(self) -> None:
         """Claim nothing more, give back what runs for another dispatcher to hand out, and end the pool."""
         self._dispatcher.close()
-        await self._dispatcher.ended()
+        self._ticker.close()
+        await asyncio.gather(self._dispatcher.ended(), self._ticker.ended())
         self._pool.close()
 
 

@@ -9,7 +9,7 @@ from models.errors import Unavailable
 from runtime.embedded.guard import Guard
 from runtime.embedded.processes import Child
 
-STAYS_SECONDS = 10.0
+STAYS_SECONDS = 5.0
 """A part that ends sooner than this after its start has not stayed."""
 
 MOST_SHORT_LIVES = 3

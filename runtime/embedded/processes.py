@@ -69,10 +69,12 @@ class Child:
 
     @property
     def ending(self) -> str | None:
-        """How it ended, with the last line of its log; None while it runs."""
+        """How it ended, by itself with the last line of its log; None while it runs."""
         status = self._process.poll()
         if status is None:
             return None
+        if status < 0:
+            return f"the {self.name} process was ended by {signal.Signals(-status).name}"
         said = self._last_words()
         return f"the {self.name} process ended with status {status}" + (f": {said}" if said else "")
 

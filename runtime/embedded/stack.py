@@ -32,8 +32,12 @@ RUNTIME_SECONDS = 180.0
 POLL_SECONDS = 0.03
 AGAIN_SECONDS = 0.5
 
-# Those of an earlier server of this home, which would pass for live until their leases lapse.
-_FORGET_DISPATCHERS = "DELETE FROM leases WHERE name LIKE 'dispatcher:%'"
+# Those of an earlier runtime of this home, which would pass for live until their leases lapse. What they held is taken
+# over at once; whoever of them still writes is fenced off.
+_FORGET_RUNTIME = """
+    WITH gone AS (DELETE FROM leases WHERE name LIKE 'dispatcher:%' OR name = 'scheduler')
+    UPDATE work_items SET lease_expires_at = now() WHERE state = 'claimed'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class Stack:
         self._run(self._api or early_api())
         await asyncio.gather(self._start_postgres(), self._start_valkey())
         await migrate(addresses.owner_url)
-        await _forget_dispatchers(self.postgres)
+        await _forget_runtime(self.postgres)
         await self._answers("/readyz", START_SECONDS)
         self._run(Child(RUNTIME, "runtime.cluster"))
         running = Running(
@@ -181,7 +185,7 @@ class Stack:
             ended = self.parts.mend()
             if RUNTIME in ended:
                 with suppress(OSError, asyncpg.PostgresError):
-                    await _forget_dispatchers(self.postgres)
+                    await _forget_runtime(self.postgres)
             for ending in ended.values():
                 self._told(f"{ending}; it was started again")
 
@@ -205,9 +209,9 @@ class Stack:
             raise Unavailable(f"a part did not stop: {failures[0]}", hint=f"see the logs in {self.home.logs}")
 
 
-async def _forget_dispatchers(postgres: EmbeddedPostgres | None) -> None:
+async def _forget_runtime(postgres: EmbeddedPostgres | None) -> None:
     if postgres is not None:
-        await postgres.execute(METADATA, _FORGET_DISPATCHERS)
+        await postgres.execute(METADATA, _FORGET_RUNTIME)
 
 
 async def _patiently(start: Callable[[], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """Accepts and stops many executions that nobody asked for by hand, in one statement however many there are."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from models.executions import ExecutionType
+from models.fields import Json, jsonb_text
 from runtime.database import Session
 
 OF_SCHEDULES: Final = """execution.status = 'running' AND NOT execution.dry_run AND execution.backfill_id IS NULL
@@ -25,6 +26,7 @@ class Order:
     execution_type: ExecutionType
     idempotency_key: str
     held: bool = False
+    parameters: Mapping[str, Json] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
 
@@ -32,13 +34,14 @@ _SUBMIT: Final = text("""
 WITH given AS (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:pipelines AS uuid[]), CAST(:names AS text[]), CAST(:types AS text[]),
-        CAST(:keys AS text[]), CAST(:held AS boolean[])
-    ) WITH ORDINALITY AS given (id, pipeline_id, execution_id, execution_type, idempotency_key, held, place)
+        CAST(:keys AS text[]), CAST(:held AS boolean[]), CAST(:contexts AS text[])
+    ) WITH ORDINALITY AS given (id, pipeline_id, execution_id, execution_type, idempotency_key, held, context, place)
 ), execution AS (
     INSERT INTO pipeline_executions (
-        id, pipeline_id, execution_id, execution_type, started_at, version, idempotency_key, last_event_seq)
+        id, pipeline_id, execution_id, execution_type, started_at, version, idempotency_key, last_event_seq,
+        execution_context)
     SELECT given.id, pipeline.id, given.execution_id, given.execution_type, :at, pipeline.version,
-        given.idempotency_key, 1
+        given.idempotency_key, 1, CAST(given.context AS jsonb)
     FROM given JOIN data_pipelines AS pipeline ON pipeline.id = given.pipeline_id
     WHERE pipeline.archived_at IS NULL AND pipeline.is_active
     ORDER BY given.place
@@ -71,6 +74,7 @@ async def submit(session: Session, orders: Sequence[Order], now: datetime) -> se
         "types": [order.execution_type.value for order in orders],
         "keys": [order.idempotency_key for order in orders],
         "held": [order.held for order in orders],
+        "contexts": [jsonb_text({"parameters": order.parameters} if order.parameters else {}) for order in orders],
         "at": now,
     }
     return {row.execution_id for row in (await session.execute(_SUBMIT, parameters)).all()}

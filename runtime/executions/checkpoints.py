@@ -1,16 +1,19 @@
 """Outputs of finished tasks as Arrow IPC files in the artifact store, where take-overs, retries and re-runs find them.
 
 An execution has a folder, `checkpoints/<id>`, a task's output is one file in it, a record batch for each block. A file
-appears whole, by a rename; power that fails may still lose it, and then the task runs again. `keeper.py` says which
-outputs are written, and when.
+appears whole, by a rename; power that fails may still lose it, and then the task runs again. Who reads a file compares
+its CRC-32 with the one that was written down: a damaged file is a lost one. `keeper.py` says which outputs are written,
+and when.
 """
 
 import os
 import shutil
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -24,17 +27,19 @@ from models.parsing import as_uuid
 from runtime.executions.state import TaskReport
 
 FOLDER: Final = "checkpoints"
+_PIECE_BYTES: Final = 1 << 20
 LOST_INPUT: Final = "lost_input"
 """The code of the error that says so: an output of another task that this one reads is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file of blocks: where it is in the artifact store, and its batches and bytes, which tell a damaged one."""
+    """A file of blocks: where it is in the artifact store; its batches, bytes and CRC-32, which tell a damaged one."""
 
     file: str
     batches: int
     bytes: int
+    crc: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class StoredBlocks:
     def __iter__(self) -> Iterator[pa.Table]:
         source, reader = self._opened()
         with source:
+            self._compare()
             if not reader.num_record_batches:
                 yield reader.schema.empty_table()
             for index in range(reader.num_record_batches):
@@ -66,9 +72,19 @@ class StoredBlocks:
         """Raise `Retryable` unless the whole file is there."""
         source, reader = self._opened()
         with source:
-            found = Place(self.place.file, reader.num_record_batches, source.size())
-        if found != self.place:
+            found = reader.num_record_batches, source.size()
+        if found != (self.place.batches, self.place.bytes):
             raise self._lost()
+
+    def _compare(self) -> None:
+        path = self.artifacts / self.place.file
+        try:
+            seen = path.stat()
+            if self.place.crc in (None, _crc_of(path, seen.st_size, seen.st_mtime_ns)):
+                return
+        except OSError as error:
+            raise self._lost() from error
+        raise self._lost()
 
     def _opened(self) -> tuple[pa.MemoryMappedFile, pa.ipc.RecordBatchFileReader]:
         try:
@@ -93,12 +109,26 @@ def write_blocks(artifacts: Path, file: str, blocks: Iterable[pa.Table]) -> Plac
     building = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         batches = _written(building, blocks)
-        place = Place(file, batches, building.stat().st_size)
+        place = Place(file, batches, building.stat().st_size, _crc(building))
         building.replace(path)
     except BaseException:
         building.unlink(missing_ok=True)
         raise
     return place
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+@lru_cache(maxsize=1_024)
+def _crc_of(path: Path, _size: int, _changed: int) -> int:
+    """The CRC-32 of a file of this size and time of change in nanoseconds: read once, however often its blocks are."""
+    return _crc(path)
 
 
 def _written(path: Path, blocks: Iterable[pa.Table]) -> int:
@@ -142,7 +172,9 @@ class Shelf:
             for place in places:
                 here = self._folder / Path(place.file).name
                 _link(self.artifacts / place.file, here)
-                adopted.append(Place(here.relative_to(self.artifacts).as_posix(), place.batches, place.bytes))
+                adopted.append(
+                    Place(here.relative_to(self.artifacts).as_posix(), place.batches, place.bytes, place.crc)
+                )
         except OSError:
             return ()
         return tuple(adopted) if self.whole(adopted) else ()
@@ -196,4 +228,6 @@ def clear_shelves(artifacts: Path, executions: Collection[UUID]) -> None:
 
 def place_from(data: JsonObject) -> Place:
     """The place that a row of `checkpoints` names; raises KeyError, TypeError or ValueError for none."""
-    return Place(str(data["file"]), int(str(data["batches"])), int(str(data["bytes"])))
+    crc = data.get("crc")
+    batches, size = int(str(data["batches"])), int(str(data["bytes"]))
+    return Place(str(data["file"]), batches, size, None if crc is None else int(str(crc)))

@@ -37,8 +37,9 @@ async def retry(
     """Accept an execution that takes an ended one up, of the same version and with the same parameters.
 
     Without `from_step` it runs what did not finish; with it that step, what depends on it, and what did not finish.
-    The rest is restored. Publish `runtime.bus.WORK` after the commit. Raises `NotFound`, `Invalid` for a step that
-    there is not, and `Conflict` for an execution that runs, completed (without `from_step`), or was taken up already.
+    The rest is restored. A chunk of a backfill hands its place there on to it. Publish `runtime.bus.WORK` after the
+    commit. Raises `NotFound`, `Invalid` for a step that there is not, and `Conflict` for an execution that runs,
+    completed (without `from_step`), or was taken up already.
     """
     earlier = await store.find(session, reference)
     await session.refresh(earlier, with_for_update=True)
@@ -46,7 +47,12 @@ async def retry(
     if key is not None and (known := await with_key(session, submission, earlier.pipeline_id)) is not None:
         return known
     await _refuse(session, earlier, from_step)
-    return await submit(session, submission, by)
+    accepted = await submit(session, submission, by)
+    if earlier.backfill_id is not None:
+        place = {"backfill": earlier.backfill_id, "earlier": earlier.id, "later": accepted.id}
+        await session.execute(_TAKE_PLACE, {**place, "since": earlier.started_at})
+        accepted.backfill_id = earlier.backfill_id
+    return accepted
 
 
 async def retry_of(
@@ -102,6 +108,26 @@ _TAKEN_UP: Final = text("""
     WHERE pipeline_id = :pipeline_id AND started_at >= :since AND execution_type = 'retry'
         AND execution_context ->> 'retry_of' = CAST(:id AS text)
     ORDER BY started_at DESC LIMIT 1
+""")
+
+# It goes before the chunks that still wait, with no more at once than the backfill allows; one that has ended goes on
+# until it has, too. A cancelled backfill stays so, and only counts what is retried of it.
+_TAKE_PLACE: Final = text("""
+WITH backfill AS (
+    UPDATE backfills SET state = CASE WHEN state IN ('completed', 'failed') THEN 'running' ELSE state END,
+        finished_at = CASE WHEN state = 'cancelled' THEN finished_at END
+    WHERE id = :backfill
+    RETURNING id, state, priority, most_at_once
+), chunk AS (
+    UPDATE pipeline_executions
+    SET backfill_id = CASE WHEN pipeline_executions.id = :later THEN backfill.id END
+    FROM backfill WHERE pipeline_executions.id IN (:earlier, :later)
+)
+UPDATE work_items SET backfill_id = backfill.id, priority = backfill.priority, created_at = :since,
+    state = CASE WHEN backfill.state = 'running' AND backfill.most_at_once > (
+        SELECT count(*) FROM work_items AS going
+        WHERE going.backfill_id = backfill.id AND going.state IN ('queued', 'claimed')) THEN 'queued' ELSE 'held' END
+FROM backfill WHERE work_items.subject = :later AND backfill.state <> 'cancelled'
 """)
 
 _PLAN: Final = text("SELECT plan FROM pipeline_versions WHERE pipeline_id = :pipeline_id AND version = :version")

@@ -21,13 +21,33 @@ _WEBHOOK: Final = text("""
     SELECT pipeline.id, pipeline.pipeline_name FROM schedules AS schedule
     JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id WHERE schedule.watches = :watches
 """)
+# Whose completion tells what, and back from what is to be waited for over the schedules of those that tell it. What a
+# pipeline loads itself does not start it.
 _CIRCLE: Final = text("""
-    WITH RECURSIVE before (id) AS (
-        SELECT CAST(:first AS uuid)
+    WITH RECURSIVE watched AS MATERIALIZED (
+        SELECT watches FROM schedules WHERE starts_with(watches, 'dataset:')
         UNION
-        SELECT CAST(substr(schedule.watches, 10) AS uuid)
-        FROM before JOIN schedules AS schedule ON schedule.pipeline_id = before.id
-        WHERE starts_with(schedule.watches, 'pipeline:')
+        SELECT CAST(:watches AS text) WHERE starts_with(CAST(:watches AS text), 'dataset:')
+    ), told (pipeline_id, watches) AS MATERIALIZED (
+        SELECT id, 'pipeline:' || id FROM data_pipelines
+        UNION ALL
+        SELECT DISTINCT pipeline.id, watched.watches
+        FROM data_pipelines AS pipeline
+        JOIN pipeline_versions AS version
+            ON version.pipeline_id = pipeline.id AND version.version = pipeline.version
+        CROSS JOIN LATERAL json_array_elements(version.plan -> 'steps') AS step
+        JOIN watched
+            ON watched.watches = 'dataset:' || (step #>> '{load,destination}') || '/' || (step #>> '{load,table}')
+        WHERE pipeline.archived_at IS NULL AND coalesce((step ->> 'enabled')::boolean, true)
+            AND EXISTS (SELECT FROM watched)
+    ), before (id) AS (
+        SELECT pipeline_id FROM told
+        WHERE watches = :watches AND (pipeline_id <> :own OR starts_with(watches, 'pipeline:'))
+        UNION
+        SELECT told.pipeline_id
+        FROM before
+        JOIN schedules AS schedule ON schedule.pipeline_id = before.id
+        JOIN told ON told.watches = schedule.watches AND told.pipeline_id <> before.id
     )
     SELECT id FROM before WHERE id = :own
 """)
@@ -41,11 +61,13 @@ async def watched(session: Session, config: EventSchedule, own: UUID | None) -> 
     kind, (place, _, rest) = config.kind, config.subject.partition("/")
     match kind:
         case EventKind.PIPELINE:
-            found = await _named(session, _PIPELINES, "pipeline", config.subject)
-            await _refuse_circle(session, UUID(found), own, config.subject)
-            return f"{kind.value}:{found}"
+            found = f"{kind.value}:{await _named(session, _PIPELINES, 'pipeline', config.subject)}"
+            await _refuse_circle(session, found, own, config.subject)
+            return found
         case EventKind.DATASET:
-            return f"{kind.value}:{await _named(session, _DESTINATIONS, 'destination', place)}/{rest}"
+            found = f"{kind.value}:{await _named(session, _DESTINATIONS, 'destination', place)}/{rest}"
+            await _refuse_circle(session, found, own, config.subject)
+            return found
         case EventKind.FILE:
             return f"{kind.value}:{await _named(session, _SOURCES, 'source', place, SourceType.FILE)}/{rest}"
         case EventKind.WEBHOOK:
@@ -72,10 +94,10 @@ def _near(name: str, names: Sequence[str], noun: str) -> str:
     return f"did you mean {near[0]!r}?" if near else f"save the {noun} first, or name one there is"
 
 
-async def _refuse_circle(session: Session, first: UUID, own: UUID | None, name: str) -> None:
+async def _refuse_circle(session: Session, watches: str, own: UUID | None, name: str) -> None:
     if own is None:
         return
-    if (await session.execute(_CIRCLE, {"first": first, "own": own})).first() is not None:
+    if (await session.execute(_CIRCLE, {"watches": watches, "own": own})).first() is not None:
         hint = "start one of them by cron, by an interval, or by another event"
         raise Invalid(f"it would start itself over and over, by way of {name!r}", hint=hint, path=PATH)
 

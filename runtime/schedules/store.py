@@ -1,9 +1,9 @@
 """The rows of schedules: they follow the newest versions of pipelines, and each of their moments is decided once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -202,7 +202,7 @@ _TAKE: Final = text("""
     UPDATE schedule_arrivals AS arrival SET decided_at = now()
     FROM unnest(CAST(:ids AS uuid[]), CAST(:causes AS text[])) AS given (schedule_id, cause)
     WHERE arrival.schedule_id = given.schedule_id AND arrival.cause = given.cause AND arrival.decided_at IS NULL
-    RETURNING arrival.schedule_id, arrival.cause
+    RETURNING arrival.schedule_id, arrival.cause, arrival.parameters
 """)
 _RECORD: Final = text("""
     INSERT INTO schedule_fires (schedule_id, fire_time, outcome, reason, execution_id, decided_at)
@@ -213,16 +213,20 @@ _RECORD: Final = text("""
 """)
 
 
-async def perform(session: Session, decisions: Sequence[Decision], now: datetime) -> Outcome:
+async def perform(
+    session: Session, decisions: Sequence[Decision], now: datetime, mint: Callable[[], UUID] = uuid4
+) -> Outcome:
     """Write decisions down and submit what they start, each only where nobody decided or changed it meanwhile.
+
+    `mint` gives each execution its id.
 
     One who is stopped in the middle of it keeps the schedules locked for three seconds, then PostgreSQL undoes it.
     """
     await session.execute(_BRIEFLY, {"milliseconds": str(IDLE_MILLISECONDS)})
-    ours = await _taken(session, decisions)
+    ours, given = await _taken(session, decisions)
     cancelled = await bulk.cancel(session, [one.due.pipeline_id for one in ours if one.cancels])
     orders = {
-        (one.due.id, fire.at): _order(one, fire)
+        (one.due.id, fire.at): _order(one, fire, given.get((one.due.id, fire.cause), {}), mint())
         for one in ours
         for fire in one.fires
         if fire.outcome is FireOutcome.SUBMITTED
@@ -233,8 +237,12 @@ async def perform(session: Session, decisions: Sequence[Decision], now: datetime
     return Outcome(len(fires), len(accepted), tuple(cancelled))
 
 
-async def _taken(session: Session, decisions: Sequence[Decision]) -> list[Decision]:
-    """The decisions that are still ours to make, with the fires of arrivals that nobody took."""
+Given: TypeAlias = dict[tuple[UUID, str | None], JsonObject]
+"""The parameters that arrivals brought, by schedule and cause."""
+
+
+async def _taken(session: Session, decisions: Sequence[Decision]) -> tuple[list[Decision], Given]:
+    """The decisions that are still ours to make, with the fires of arrivals that nobody took, and what these gave."""
     parameters = {
         "ids": [one.due.id for one in decisions],
         "expected": [one.due.next_fire_at for one in decisions],
@@ -247,23 +255,24 @@ async def _taken(session: Session, decisions: Sequence[Decision]) -> list[Decisi
     ours = [one for one in decisions if one.due.id in advanced]
     causes = [(one.due.id, fire.cause) for one in ours for fire in one.fires if fire.cause is not None]
     if not causes:
-        return ours
+        return ours, {}
     given = {"ids": [identity for identity, _ in causes], "causes": [cause for _, cause in causes]}
-    taken = {(row.schedule_id, row.cause) for row in (await session.execute(_TAKE, given)).all()}
-    return [
+    taken: Given = {(row.schedule_id, row.cause): row.parameters for row in (await session.execute(_TAKE, given)).all()}
+    mine = [
         replace(one, fires=tuple(f for f in one.fires if f.cause is None or (one.due.id, f.cause) in taken))
         for one in ours
     ]
+    return mine, taken
 
 
 def _last(decision: Decision) -> datetime | None:
     return max((fire.at for fire in decision.fires if fire.outcome is FireOutcome.SUBMITTED), default=None)
 
 
-def _order(decision: Decision, fire: Fire) -> bulk.Order:
+def _order(decision: Decision, fire: Fire, parameters: JsonObject, identity: UUID) -> bulk.Order:
     kind = ExecutionType.SCHEDULED if fire.cause is None else ExecutionType.TRIGGERED
     key = f"schedule:{decision.due.id}:{fire.cause or fire.at.isoformat()}"
-    return bulk.Order(decision.due.pipeline_id, kind, key, held=fire.held)
+    return bulk.Order(decision.due.pipeline_id, kind, key, held=fire.held, parameters=parameters, id=identity)
 
 
 async def _record(

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from models.errors import Conflict, DomainError, Unavailable
+from models.errors import DomainError
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, FIRES, SCHEDULES, WORK, Bus, control_topic
-from runtime.database import Database, Session
+from runtime.database import Session, Transactions
 from runtime.executions import bulk
 from runtime.queue import leases
 from runtime.schedules import store, watching
@@ -24,8 +25,10 @@ log = logging.getLogger(__name__)
 RUNTIME: Final = Principal.runtime()
 LEASE: Final = "scheduler"
 LEASE_SECONDS: Final = 3.0
-"""A leader that says nothing for so long is replaced: by one that looks every `TICK_SECONDS`, within 5 s at most."""
+"""A leader that says nothing for so long is replaced: by one that looks every `FOLLOW_SECONDS`, within 5 s at most."""
 
+STANDING_BY_SECONDS: Final = 5.0
+FOLLOW_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 1.0
 BATCH: Final = 500
 WATCH_SECONDS: Final = 10.0
@@ -38,23 +41,29 @@ def utc_now() -> datetime:
 
 
 class Ticker:
-    """One scheduler of any number; being the leader saves work, that each moment is decided once needs no leader."""
+    """One scheduler of any number; being the leader saves work, that each moment is decided once needs no leader.
+
+    One that `stands_by` lets others take the lead first when all of them begin.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: Transactions,
         bus: Bus,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = monotonic,
+        *,
+        stands_by: bool = False,
     ) -> None:
-        self.name = f"scheduler:{uuid4().hex[:12]}"
+        self.name = f"scheduler:{os.getpid()}-{uuid4().hex[:12]}"
         self._settings = settings
         self._database = database
         self._bus = bus
         self._now = now
         self._clock = clock
-        self._renew_at = clock()
+        self.mint: Callable[[], UUID] = uuid4
+        self._renew_at = clock() + (STANDING_BY_SECONDS if stands_by else 0.0)
         self._watch_at = clock()
         self._tidy_at = clock()
         self._leads = False
@@ -75,7 +84,7 @@ class Ticker:
             while not self._closing:
                 try:
                     wait = await self.step()
-                except (Unavailable, Conflict) as error:
+                except DomainError as error:
                     log.warning("schedules are looked at again in a second: %s", error)
                     wait = TICK_SECONDS
                 if wait > 0:
@@ -103,7 +112,7 @@ class Ticker:
         if self._clock() >= self._renew_at:
             await self._lead()
         if not self._leads:
-            return TICK_SECONDS
+            return FOLLOW_SECONDS
         now = self._now()
         async with self._database.statements(RUNTIME) as session:
             due = await store.due(session, now, BATCH)
@@ -126,7 +135,7 @@ class Ticker:
     async def _perform(self, due: list[Due], now: datetime) -> int:
         decisions = [decide(one, now) for one in due]
         async with self._database.statements(RUNTIME) as session:
-            done = await store.perform(session, decisions, now)
+            done = await store.perform(session, decisions, now, self.mint)
             await bulk.release(session)
         if done.submitted or done.cancelled:
             await self._bus.publish(WORK, ALL_EVENTS, *(control_topic(one) for one in done.cancelled))

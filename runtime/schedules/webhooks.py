@@ -1,4 +1,7 @@
-"""Webhooks that start pipelines: a secret for each, and requests that are signed, timely, and taken once."""
+"""Webhooks that start pipelines: a secret for each, and requests that are signed, timely, and taken once.
+
+What a body, a JSON object, says under the names of its pipeline's `parameters` is given to the execution it starts.
+"""
 
 import hashlib
 import hmac
@@ -8,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 
 from models.errors import Invalid, NotFound, Unauthenticated
-from models.fields import Envelope, jsonb_text
+from models.fields import Envelope, JsonObject, jsonb_text
 from models.pipelines import DataPipeline
 from models.schedules import EventKind
 from runtime.access.sealing import Sealer
@@ -22,14 +26,25 @@ PREFIX: Final = "whsec_"
 WINDOW: Final = timedelta(minutes=5)
 """How far a request's timestamp may be from the clock here; one that was taken is remembered for longer."""
 
+MOST_BODY: Final = 64 * 1024
+"""Bytes that a body may have where its pipeline takes parameters."""
+
 TIMESTAMP_HEADER: Final = "x-wedsync-timestamp"
 SIGNATURE_HEADER: Final = "x-wedsync-signature"
 
 _OF_PIPELINE: Final = text("SELECT id, watches FROM schedules WHERE pipeline_id = :pipeline_id FOR UPDATE")
 _KEEP: Final = text("UPDATE schedules SET webhook_secret = CAST(:secret AS jsonb) WHERE id = :id")
-_OF_NAME: Final = text("SELECT id, webhook_secret FROM schedules WHERE watches = :watches")
+_OF_NAME: Final = text("""
+    SELECT schedule.id, webhook_secret, version.plan -> 'parameters' AS declared
+    FROM schedules AS schedule
+    JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id
+    LEFT JOIN pipeline_versions AS version
+        ON version.pipeline_id = pipeline.id AND version.version = pipeline.version
+    WHERE watches = :watches
+""")
 _ARRIVE: Final = text("""
-    INSERT INTO schedule_arrivals (schedule_id, cause) VALUES (:id, :cause) ON CONFLICT DO NOTHING RETURNING cause
+    INSERT INTO schedule_arrivals (schedule_id, cause, parameters) VALUES (:id, :cause, CAST(:parameters AS jsonb))
+    ON CONFLICT DO NOTHING RETURNING cause
 """)
 
 
@@ -69,7 +84,7 @@ async def arrive(session: Session, sealer: Sealer, delivery: Delivery, now: date
     """Take a delivery; False for one that was taken before. Only the runtime's role may.
 
     Raises `NotFound` for a name that starts nothing, `Unauthenticated` for one that is not signed with the newest
-    secret or not of these minutes.
+    secret or not of these minutes, and `Invalid` for a body that is to hold parameters and cannot.
     """
     row = (await session.execute(_OF_NAME, {"watches": f"{EventKind.WEBHOOK.value}:{delivery.name}"})).first()
     if row is None:
@@ -80,13 +95,33 @@ async def arrive(session: Session, sealer: Sealer, delivery: Delivery, now: date
         raise Unauthenticated("this webhook has no secret yet", hint=hint, path=SIGNATURE_HEADER)
     secret = str(sealer.open(Envelope.model_validate(row.webhook_secret), row.id, COLUMN))
     _verify(secret, delivery, now)
-    taken = (await session.execute(_ARRIVE, {"id": row.id, "cause": f"webhook:{delivery.signature}"})).first()
+    parameters = _parameters(delivery.body, row.declared or {})
+    values = {"id": row.id, "cause": f"webhook:{delivery.signature}", "parameters": jsonb_text(parameters)}
+    taken = (await session.execute(_ARRIVE, values)).first()
     return taken is not None
 
 
 def signature_of(secret: str, timestamp: str, body: bytes) -> str:
     """`v1=` and the HMAC-SHA256, in hex, of the timestamp (seconds since 1970), a full stop and the body."""
     return "v1=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _parameters(body: bytes, declared: JsonObject) -> JsonObject:
+    """What a body says of the declared parameters; of a pipeline that declares none, nothing is read of it."""
+    if not declared or not body.strip():
+        return {}
+    names = ", ".join(sorted(declared))
+    if len(body) > MOST_BODY:
+        hint = f"send no more than {MOST_BODY:,}: the parameters are {names}; keep the rest where a source reads it"
+        raise Invalid(f"the body has {len(body):,} bytes", hint=hint, path="body", code="body_too_large")
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = f"send an object with the parameters {names}, or no body"
+        raise Invalid(f"the body is not JSON: {error}", hint=hint, path="body") from None
+    if not isinstance(given, dict):
+        raise Invalid("the body is no object", hint=f"send an object with the parameters {names}", path="body")
+    return {name: given[name] for name in declared if name in given}
 
 
 def _verify(secret: str, delivery: Delivery, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any, Literal
 
+import asyncpg
 import httpx
 import pytest
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter
@@ -242,6 +243,16 @@ async def test_an_execution_is_accepted_and_listed(api: Api, database: Database)
     assert (shown.execution_id, shown.execution_type) == (made.execution_id, "manual")
     assert (shown.triggered_by, shown.duration_minutes) == (str(ENGINEER.user_id), None)
     assert listed.execution_stats.total_executions == 1
+
+
+async def test_an_execution_may_be_asked_to_go_before_others(
+    api: Api, database: Database, owner: asyncpg.Connection
+) -> None:
+    path = f"{PIPELINES}/{(await pipeline(database)).id}/execute"
+    exact(Accepted, await send(api, "POST", path, {"priority": 50}))
+    assert await owner.fetchval("SELECT priority FROM work_items") == 50
+    refused = problem(await send(api, "POST", path, {"priority": 1_001}), 400)
+    assert (refused["path"], refused["hint"]) == ("priority", "say -1000 to 1000")
 
 
 async def test_what_an_execution_is_expected_to_take_is_told_once_there_is_history(

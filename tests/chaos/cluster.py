@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import psutil
 
 from tests.chaos.figures import Figure, spread
-from tests.chaos.judge import History, verdict
+from tests.chaos.judge import History, require
 from tests.chaos.killing import Size
 from tests.chaos.load import Load
 from tests.chaos.world import World, now
@@ -36,7 +36,7 @@ async def _killed(world: World, size: Size, name: str, victim: Callable[[], psut
         took.append((await eventually(again, within=AGAIN_SECONDS, because="runs begin") - killed).total_seconds())
 
     await asyncio.gather(kill_once(), load.run(size.runs, size.at_once))
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "runs begin again", spread(took), "<= 60 s"),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from itertools import cycle
 
 from tests.chaos.figures import Figure
-from tests.chaos.judge import verdict
+from tests.chaos.judge import require
 from tests.chaos.killing import PUBLISHING, Size, meanwhile
 from tests.chaos.load import Load, pause
 from tests.chaos.world import World
@@ -64,7 +64,7 @@ async def destination(world: World, size: Size) -> list[Figure]:
         await world.data.away()
         await world.data.start()
     await asyncio.sleep(0)
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "runs, each retried until it landed once:", str(len(load.accepted))),
         Figure(fault, "troubles:", ", ".join(f"{count} x {name}" for name, count in had.items())),

@@ -46,6 +46,17 @@ _EVENTS: Final = """
 """
 
 
+async def require(load: Load) -> None:
+    """Raise AssertionError with everything that is wrong with what became of a load's runs."""
+    refuse(await verdict(load))
+
+
+def refuse(wrong: Sequence[object]) -> None:
+    """Raise AssertionError with what is wrong, if anything is."""
+    if wrong:
+        raise AssertionError("\n".join(map(str, wrong)))
+
+
 async def verdict(load: Load) -> list[str]:
     """Everything that is wrong with what became of a load's runs; empty when nothing is."""
     world, runs = load.world, list(load.accepted.values())

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import psutil
 
 from tests.chaos.figures import Figure, spread
-from tests.chaos.judge import History, delays, verdict
+from tests.chaos.judge import History, delays, require
 from tests.chaos.load import Load, pause
 from tests.chaos.world import World, now, task_of
 from tests.kit.gated_api import process_at
@@ -86,7 +86,7 @@ async def workers(world: World, size: Size) -> list[Figure]:
         meanwhile(kill_at_commit(world, size, at_commit)),
     ):
         await load.run(size.runs, size.at_once)
-    assert await verdict(load) == []
+    await require(load)
     history = await History.of(world, list(load.accepted.values()))
     lost, kills = history.lost_workers(), [*anywhere, *at_commit]
     noticed, again = list[float](), list[float]()
@@ -112,7 +112,7 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
 
     async with meanwhile(kill_now_and_then(victims, size, killed)):
         await load.run(size.runs, size.at_once)
-    assert await verdict(load) == []
+    await require(load)
     history = await History.of(world, list(load.accepted.values()))
     resumed = delays([at for _, at in killed], history.takeovers())
     return [

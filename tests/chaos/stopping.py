@@ -9,7 +9,7 @@ from datetime import datetime
 import psutil
 
 from tests.chaos.figures import Figure, spread
-from tests.chaos.judge import History, verdict
+from tests.chaos.judge import History, require
 from tests.chaos.killing import PUBLISHING, Size, meanwhile
 from tests.chaos.load import Load, ended
 from tests.chaos.world import World, now
@@ -58,7 +58,7 @@ async def zombies(world: World, size: Size) -> list[Figure]:
             finally:
                 link.release()
                 signalled(stopped, signal.SIGCONT)
-    assert await verdict(load) == []
+    await require(load)
     return [
         Figure(fault, "stopped in mid-load, none lost, none doubled:", str(size.kills)),
         Figure(fault, f"taken over, of it {world.lease_seconds:g} s of lease", spread(taken), "<= 20 s"),
@@ -96,7 +96,7 @@ async def sleepers(world: World, size: Size) -> list[Figure]:
 
     async with meanwhile(stop_now_and_then()):
         await load.run(size.runs, size.at_once)
-    assert await verdict(load) == []
+    await require(load)
     history = await History.of(world, list(load.accepted.values()))
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),

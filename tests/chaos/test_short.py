@@ -7,13 +7,14 @@ from typing import Final
 
 import pytest
 
-from tests.chaos import destination, killing, servers, stopping
+from tests.chaos import destination, killing, scheduling, servers, stopping
 from tests.chaos.killing import Scenario, Size
 from tests.chaos.world import World
 
 SHORT: Final = (
     (killing.workers, Size(runs=6, at_once=3, pauses=(0.5, 2.0), kills=3)),
     (killing.supervisors, Size(runs=6, at_once=3, pauses=(1.0, 3.0), kills=2)),
+    (scheduling.scheduler, Size(runs=200, at_once=40, pauses=(4.0, 5.0), kills=2)),
     (stopping.zombies, Size(runs=1, at_once=1, pauses=(0.0, 0.0), kills=1)),
     (servers.postgres, Size(runs=5, at_once=3, pauses=(1.0, 3.0), kills=2)),
     (servers.api, Size(runs=3, at_once=4, pauses=(1.0, 2.0), kills=1)),

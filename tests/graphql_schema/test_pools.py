@@ -50,6 +50,17 @@ async def test_what_cannot_be_a_pool_is_refused_with_the_remedy(api: Api, name: 
     assert refused["hint"]
 
 
+async def test_a_pipeline_shows_its_deadline_and_what_its_executions_are_held_to(api: Api, database: Database) -> None:
+    await places(database)
+    await pipeline(database, {**simple("held"), "concurrency": {"max_active": 2, "pool": "warehouse", "priority": 5}})
+    await pipeline(database, {**simple("timed"), "deadline_minutes": 30})
+    asked = "deadlineMinutes concurrency { maxActive pool priority }"
+    held = {"deadlineMinutes": None, "concurrency": {"maxActive": 2, "pool": "warehouse", "priority": 5}}
+    timed = {"deadlineMinutes": 30, "concurrency": {"maxActive": None, "pool": "default", "priority": 0}}
+    assert await api.ask(f'{{ pipeline(reference: "held") {{ {asked} }} }}') == held
+    assert (await api.ask(f"{{ pipelines(first: 2) {{ nodes {{ {asked} }} }} }}", by=ANALYST))["nodes"] == [held, timed]
+
+
 async def test_analysts_see_pools_and_do_not_change_them(api: Api) -> None:
     await api.ask(SET, {"name": "warehouse", "slots": 2})
     assert await api.ask(POOLS, by=ANALYST) == [{"name": "warehouse", "slots": 2, "running": 0}]

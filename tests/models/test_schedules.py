@@ -54,6 +54,22 @@ def test_the_part_of_a_cron_expression_that_is_wrong_is_named(expression: str, s
     assert refused.value.path == "schedule.expression"
 
 
+@pytest.mark.parametrize(
+    ("schedule", "most"),
+    [
+        ({"type": "cron", "expression": "*/5 * * * *"}, 299),
+        ({"type": "cron", "expression": "0 6,7 * * mon"}, 3_599),
+        ({"type": "cron", "expression": "0 0 * * *"}, 86_399),
+        ({"type": "interval", "expression": "15m"}, 899),
+    ],
+)
+def test_a_jitter_is_shorter_than_what_is_between_two_moments(schedule: dict[str, str], most: int) -> None:
+    parse(Kept, {"schedule": {**schedule, "jitter_seconds": most}})
+    with pytest.raises(Invalid, match="jitter_seconds should be less than") as refused:
+        parse(Kept, {"schedule": {**schedule, "jitter_seconds": most + 1}})
+    assert refused.value.path == "schedule"
+
+
 def test_a_time_zone_is_one_of_the_worlds() -> None:
     assert kept(type="interval", expression="15m", timezone="Europe/Berlin").timezone == "Europe/Berlin"
     for zone in ("Mars/Olympus", "../etc/passwd", ""):

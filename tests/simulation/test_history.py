@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +15,10 @@ from tests.kit.definitions import DIAMOND
 from tests.kit.engine import Bench
 from tests.kit.simulation.history import (
     Accepted,
+    Calendar,
     Commit,
+    Crowd,
+    Fired,
     History,
     Move,
     Ran,
@@ -43,6 +47,9 @@ RIGHT = History(
     commits=[Commit(ONE, "load", 0, 1), Commit(ONE, "load", 1, 1)],
     work=[Work(UUID(int=2), ONE, WorkState.DONE)],
 )
+DUE = datetime(2026, 1, 1, tzinfo=UTC)
+CALENDAR = Calendar(UUID(int=3), UUID(int=4), [DUE])
+FIRED = Fired(UUID(int=3), DUE, ONE)
 CLAIMED = Move("work_items", 2, "claimed", "queued", (1, 1), was_held=True, by_holder=False)
 
 WRONGS = {
@@ -74,6 +81,12 @@ WRONGS = {
     "its generation went from 1 to 1": replace(RIGHT, moves=[Move("work_items", 2, "queued", "claimed", (1, 1))]),
     "before its lease lapsed": replace(RIGHT, moves=[CLAIMED]),
     "by somebody who does not hold it": replace(RIGHT, moves=[replace(CLAIMED, after="claimed")]),
+    "was decided 0 times": replace(RIGHT, calendars=[CALENDAR]),
+    "was decided 2 times": replace(RIGHT, calendars=[CALENDAR], fires=[FIRED, replace(FIRED, execution=None)]),
+    "when it was not due": replace(RIGHT, calendars=[replace(CALENDAR, moments=[])], fires=[FIRED]),
+    "which is not there": replace(RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, execution=UUID(int=9))]),
+    "was started by 0 moments of a schedule": replace(RIGHT, scheduled=[ONE]),
+    "ran at once in the pool, of 1 at most": replace(RIGHT, crowds=[Crowd("the pool", 2, 1)]),
     "was never given back": replace(RIGHT, leaked=["a connection was never given back"]),
 }
 
@@ -82,6 +95,7 @@ def test_what_is_right_is_not_judged() -> None:
     lapsed = replace(CLAIMED, was_held=False)
     again = Move("step_executions", ONE, "completed", "running", (1, 2))
     assert judged(replace(RIGHT, moves=[lapsed, again])) == []
+    assert judged(replace(RIGHT, calendars=[CALENDAR], fires=[FIRED], scheduled=[ONE])) == []
 
 
 @pytest.mark.parametrize("sentence", WRONGS)

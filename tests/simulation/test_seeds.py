@@ -27,7 +27,7 @@ def test_a_seeded_bug_is_found(bug: str) -> None:
 
 
 def test_a_seed_replays_exactly_in_another_process() -> None:
-    command = [sys.executable, "-m", "tests.kit.simulation", "8", "--bug", "commit_without_ledger"]
+    command = [sys.executable, "-m", "tests.kit.simulation", "5", "--bug", "commit_without_ledger"]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
     assert first.stdout == second.stdout
     assert (first.returncode, "WRONG: part 0 of step" in first.stdout) == (1, True), first.stdout + first.stderr
@@ -41,7 +41,7 @@ def test_the_worlds_have_all_the_troubles_that_they_should_have() -> None:
         generations |= {one.generation for one in history.executions}
         states |= {one.state for one in history.executions}
         kinds |= {one.kind for one in history.events}
-    processes = ("dispatcher", "supervisor", "worker")
+    processes = ("dispatcher", "supervisor", "worker", "scheduler")
     assert told >= {f"{process} is {fate}" for process in processes for fate in ("killed", "stopped")}
     assert {"the database dies,", "supervisor broke: could", "dispatcher broke: the", "dispatcher leaves"} <= told
     assert max(generations) >= 4

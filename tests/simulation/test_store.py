@@ -30,10 +30,11 @@ from runtime.queue import store as queue
 from runtime.queue.store import Claim
 from tests.kit.engine import save_plan
 from tests.kit.identities import ENGINEER, RUNTIME
-from tests.kit.simulation.clients import accept, cancel
+from tests.kit.simulation.clients import cancel
 from tests.kit.simulation.loop import Process
 from tests.kit.simulation.pipelines import PLANS
 from tests.kit.simulation.store import Row, SimulatedDatabase, Transaction, Weather
+from tests.kit.simulation.submissions import accept
 from tests.kit.simulation.world import World
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ async def submitted(both: Both) -> None:
         item = found.scalar_one()
 
     async def accepted(transaction: Transaction) -> None:
-        accept(transaction, identity, item, both.pipeline)
+        accept(transaction, identity, both.pipeline, item)
 
     both.played(both.transact(accepted))
     both.executions.append(identity)

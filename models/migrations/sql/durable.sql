@@ -45,6 +45,7 @@ CREATE TABLE schedule_arrivals (
     cause TEXT NOT NULL,
     happened_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     decided_at TIMESTAMPTZ,
+    parameters JSONB NOT NULL DEFAULT '{}',
     PRIMARY KEY (schedule_id, cause)
 );
 

@@ -58,6 +58,10 @@ def test_a_watched_backfill_runs_every_chunk_once(ranged: Guests) -> None:
     wider = ranged.run("backfill", ranged.name, *JANUARY[:3], "2026-01-08", "--watch")
     assert "2 completed of 2" in wider.out
     assert "5 needed nothing" in wider.out
+    listed = ranged.run("backfill", "list", ranged.name, "--json").json
+    assert isinstance(listed, list)
+    assert [one["total"] for one in listed if isinstance(one, dict)] == [2, 5]
+    assert "2 completed of 2" in ranged.run("backfill", "list", ranged.name).out
     assert copies(ranged) == 21
 
 

@@ -1,7 +1,13 @@
 """Pipelines are run, watched, looked at and stopped."""
 
 from pathlib import Path
+from uuid import uuid4
 
+import pytest
+
+from api.cli.runs import standing
+from api.client import ExecutionSummary
+from models.fields import Json, JsonObject
 from tests.api.cli.conftest import Guests
 from tests.kit.platform import Platform
 
@@ -144,3 +150,36 @@ def test_steps_are_run_again_from_one_on(saved: Guests) -> None:
     refused = saved.run("rerun", execution["execution_id"], "--from", "nowhere")
     assert refused.status == 1
     assert "'nowhere' is not a step of that version" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("state", "waiting", "said"),
+    [
+        ("QUEUED", {"reason": "POOL", "name": "etl", "limit": 2, "running": 2}, "the pool etl is full (2 of 2 run)"),
+        (
+            "QUEUED",
+            {"reason": "PIPELINE_LIMIT", "name": "p", "limit": 1, "running": 1},
+            "its pipeline is at its limit (1 of 1 run)",
+        ),
+        ("QUEUED", {"reason": "SUPERVISOR"}, "queued: waits for a free worker"),
+        ("RUNNING", None, "running, late"),
+        ("COMPLETED", None, "completed"),
+    ],
+)
+def test_an_execution_says_what_it_waits_for_and_that_it_is_late(
+    state: str, waiting: dict[str, Json] | None, said: str
+) -> None:
+    late = None if state == "QUEUED" else "2026-01-01T06:00:00Z"
+    status = "COMPLETED" if state == "COMPLETED" else "RUNNING"
+    shown: JsonObject = {"id": str(uuid4()), "executionId": "exec-1", "executionType": "MANUAL", "status": status}
+    more: JsonObject = {"startedAt": "2026-01-01T00:00:00Z", "pipeline": {"pipelineName": "p"}, "waitingFor": waiting}
+    execution = ExecutionSummary.model_validate({**shown, **more, "state": state, "lateAt": late})
+    assert standing(execution).endswith(said)
+
+
+def test_a_run_may_go_before_others(saved: Guests) -> None:
+    assert saved.run("run", saved.name, "--priority", "50", "--watch").status == 0
+    said = saved.run("run", saved.name, "--priority", "5000")
+    assert said.status == 1
+    assert "5000 is no priority" in said.err
+    assert "say -1000 to 1000" in said.err

@@ -14,8 +14,9 @@ from runtime.executions.assignments import Taken
 from runtime.executions.state import Failure
 from runtime.executions.supervisor import Supervisor
 from runtime.queue.store import Claim
+from runtime.schedules.ticker import LEASE
 from runtime.statements import Parameters, Statements
-from tests.kit.simulation import claiming, statements
+from tests.kit.simulation import claiming, scheduling, statements
 from tests.kit.simulation.destination import Ungoverned
 from tests.kit.simulation.store import Row, SimulatedDatabase, SimulatedStatements, Transaction
 from tests.kit.simulation.world import Parts
@@ -95,6 +96,52 @@ async def takeover_forgets_checkpoints(transaction: Transaction, given: Paramete
     return [{**row, "kept": None} for row in await statements.chain(transaction, given)]
 
 
+async def claim_counts_without_locks(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Two count what runs at the same time, and both take the last slot."""
+    return await claiming.claim_from(transaction, given, transaction.is_locked, alone=False)
+
+
+async def perform_without_comparing(transaction: Transaction, given: Parameters) -> list[Row]:
+    """A scheduler that was stopped writes down what it decided, whoever decided since."""
+    return await scheduling.advance_where(transaction, given, lambda _row, _expected, _seen: True)
+
+
+async def advance_on_its_own(transaction: Transaction, given: Parameters) -> list[Row]:
+    """A schedule goes on in one transaction, and its moments are written down in another."""
+    server = transaction.server
+    own = await server.begin(transaction.process, lasting=True)
+    try:
+        rows = await scheduling.advance(own, given)
+        await server.commit(own)
+    finally:
+        server.end(own)
+    return rows
+
+
+async def leader_never_gives_way(transaction: Transaction, given: Parameters) -> list[Row]:
+    """The lease of a scheduler never lapses."""
+    known = transaction.get("leases", given["name"])
+    if given["name"] == LEASE and known and known["holder"] != given["holder"]:
+        return []
+    return await statements.hold(transaction, given)
+
+
+async def all_held_are_released(transaction: Transaction, _given: Parameters) -> list[Row]:
+    """What waits for the run before is let go together with all that waits behind it."""
+    held = [key for key, row in transaction.rows("work_items") if row["run_after"] == scheduling.NEVER]
+    return await scheduling.let_go_of(transaction, held)
+
+
+async def due_does_not_see_what_runs(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Whether the run before has ended is not looked at."""
+    return [{**row, "is_busy": False} for row in await scheduling.due(transaction, given)]
+
+
+async def moments_are_submitted_and_not_told(_transaction: Transaction, _given: Parameters) -> list[Row]:
+    """Nothing is written down of a moment."""
+    return []
+
+
 class Retrying(Supervisor):
     """Forgets how often a task was tried."""
 
@@ -168,6 +215,13 @@ BUGS: Final[dict[str, Parts]] = {
     "ending_leaves_work_item": Parts({"end": ending_leaves_work_item}),
     "takeover_forgets_checkpoints": Parts({"chain": takeover_forgets_checkpoints}),
     "commit_without_ledger": Parts(destination=Ungoverned),
+    "claim_counts_without_locks": Parts({"claim": claim_counts_without_locks}),
+    "perform_without_comparing": Parts({"advance": perform_without_comparing}),
+    "advance_on_its_own": Parts({"advance": advance_on_its_own}),
+    "leader_never_gives_way": Parts({"hold": leader_never_gives_way}),
+    "all_held_are_released": Parts({"let_go": all_held_are_released}),
+    "due_does_not_see_what_runs": Parts({"due": due_does_not_see_what_runs}),
+    "moments_are_submitted_and_not_told": Parts({"record": moments_are_submitted_and_not_told}),
     "retry_counts_from_zero": Parts(host=RetryingHost),
     "lost_wakeup_without_poll": Parts(dispatcher=Deaf),
     "slots_are_kept": Parts(dispatcher=Keeping),

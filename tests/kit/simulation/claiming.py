@@ -20,12 +20,14 @@ async def claim(transaction: Transaction, given: Parameters) -> list[Row]:
     return await claim_from(transaction, given, transaction.is_locked)
 
 
-async def claim_from(transaction: Transaction, given: Parameters, is_taken: IsTaken, rise: int = 1) -> list[Row]:
-    """Claim what is not taken, and raise its generation by `rise`."""
+async def claim_from(
+    transaction: Transaction, given: Parameters, is_taken: IsTaken, rise: int = 1, *, alone: bool = True
+) -> list[Row]:
+    """Claim what is not taken, and raise its generation by `rise`; who counts is `alone` with the limits."""
     picked: list[object] = []
     executions, others = int(str(given["executions"])), int(str(given["others"]))
     if executions > 0:
-        lanes = [lane for lane in _open_lanes(transaction, executions) if _counts_alone(transaction, lane)]
+        lanes = [lane for lane in _open_lanes(transaction, executions) if not alone or _counts_alone(transaction, lane)]
         shares = Counter(_lane(row) for _, row in _next_in(transaction, lanes, executions))
         for lane, share in shares.items():
             waiting = (item for item in _waiting(transaction) if _lane(item[1]) == lane)

@@ -10,15 +10,15 @@ from tests.kit.simulation.loop import Process
 from tests.kit.simulation.pipelines import PLANS
 from tests.kit.simulation.statements import ENDED, withdraw
 from tests.kit.simulation.store import Row, Transaction
+from tests.kit.simulation.submissions import VERSION, accept, tell
 
 if TYPE_CHECKING:
     from tests.kit.simulation.world import World
 
 Work: TypeAlias = Callable[[Transaction], Awaitable[None]]
 
-VERSION = 1
-BY = UUID(int=2)
 MOST_EXECUTIONS = 3
+MOST_OF_LIMITED = 3
 PIPELINES = {UUID(int=100 + place): plan for place, plan in enumerate(PLANS)}
 _VERSIONS: dict[object, Row] = {
     (pipeline, VERSION): {"fingerprint": plan.fingerprint, "plan": plan.model_dump(mode="json")}
@@ -43,7 +43,8 @@ class Clients:
 
     def start(self) -> None:
         """Let them come."""
-        for _ in range(self.world.chance.randint(1, MOST_EXECUTIONS)):
+        more = MOST_OF_LIMITED if self.world.schedulers.limits.max_active else 0
+        for _ in range(self.world.chance.randint(1, MOST_EXECUTIONS) + more):
             self.waiting += 1
             self.world.loop.spawn(self.process, self._visit())
 
@@ -78,52 +79,12 @@ class Clients:
             server.end(transaction)
 
     async def _submit(self, transaction: Transaction, identity: UUID, pipeline: UUID) -> None:
-        accept(transaction, identity, UUID(int=identity.int ^ 1), pipeline)
+        accept(transaction, identity, pipeline, UUID(int=identity.int ^ 1))
         self.world.note(f"{str(identity)[:8]} of {self.plans[pipeline].pipeline_name} is submitted")
 
     async def _cancel(self, transaction: Transaction, identity: UUID) -> None:
         state = await cancel(transaction, identity)
         self.world.note(f"{str(identity)[:8]} is to be cancelled: it is {state}")
-
-
-def accept(transaction: Transaction, identity: UUID, item: UUID, pipeline: UUID) -> None:
-    """What `submission.submit` writes."""
-    now = transaction.now
-    execution: Row = {
-        "id": identity,
-        "pipeline_id": pipeline,
-        "version": VERSION,
-        "state": "queued",
-        "status": "running",
-        "generation": 0,
-        "execution_id": f"exec-{identity}",
-        "started_at": now,
-        "execution_context": {},
-        "dry_run": False,
-        "cancel_requested_at": None,
-        "last_event_seq": 1,
-    }
-    work: Row = {
-        "id": item,
-        "kind": "execution",
-        "subject": identity,
-        "pipeline_id": pipeline,
-        "pool": "default",
-        "payload": {},
-        "state": "queued",
-        "priority": 0,
-        "run_after": now,
-        "created_at": now,
-        "attempts": 0,
-        "generation": 0,
-        "holder": None,
-        "lease_expires_at": None,
-        "finished_at": None,
-        "requested_by": BY,
-    }
-    transaction.write("pipeline_executions", identity, execution)
-    transaction.write("work_items", item, work)
-    _tell(transaction, identity, 1, EventKind.EXECUTION_QUEUED)
 
 
 async def cancel(transaction: Transaction, identity: UUID) -> str:
@@ -134,14 +95,9 @@ async def cancel(transaction: Transaction, identity: UUID) -> str:
     changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
     if found["state"] == "queued" and await withdraw(transaction, {"subject": identity}):
         changed |= {"state": "cancelled", "status": "cancelled"}
-        _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
+        tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
     else:
         changed["state"] = "cancelling"
-        _tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLING)
+        tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLING)
     transaction.write("pipeline_executions", identity, changed)
     return str(changed["state"])
-
-
-def _tell(transaction: Transaction, execution: UUID, seq: int, kind: EventKind) -> None:
-    row: Row = {"kind": kind.value, "step_name": None, "payload": {}, "at": transaction.now}
-    transaction.write("execution_events", (execution, seq, transaction.now), row)

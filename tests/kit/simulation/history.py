@@ -96,11 +96,39 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class Calendar:
+    """A schedule of a pipeline, and the moments at which it was due."""
+
+    schedule: UUID
+    pipeline: UUID
+    moments: Sequence[datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A decision upon a moment of a schedule, and the execution that it submitted; two decisions are here twice."""
+
+    schedule: UUID
+    at: datetime
+    execution: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The most executions that ever ran at once in a place, such as a pool, and how many were allowed to."""
+
+    place: str
+    most: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """Everything that the judge looks at. `moves`, `ran` and `restorable` are known of simulated worlds only.
 
     `restorable` are the tasks, with the generation that finished them, whose checkpoints were written; `leaked` are
-    sentences about slots, leases and connections that nobody has any more.
+    sentences about slots, leases and connections that nobody has any more. `calendars` are of schedules all of whose
+    moments have passed, `scheduled` the executions that schedules started.
     """
 
     executions: Sequence[Accepted]
@@ -112,12 +140,15 @@ class History:
     ran: Sequence[Ran] = ()
     restorable: Sequence[Ran] = ()
     leaked: Sequence[str] = ()
+    calendars: Sequence[Calendar] = ()
+    fires: Sequence[Fired] = ()
+    scheduled: Sequence[UUID] = ()
+    crowds: Sequence[Crowd] = ()
 
 
 def judged(history: History, *, restores: bool = False) -> list[str]:
     """What is wrong. `restores` says that a take-over restores what its predecessors had finished."""
-    rules = [unfinished, doubled, incomplete, illegal_moves, gapped, illegal_stories, unsettled]
-    found = [sentence for rule in rules for sentence in rule(history)]
+    found = [sentence for rule in RULES for sentence in rule(history)]
     if restores:
         found += repeated(history)
     return [*found, *history.leaked]
@@ -273,6 +304,50 @@ def repeated(history: History) -> Iterator[str]:
         if started.generation > finished.get((started.execution, started.task), started.generation):
             yield f"task {started.task} of execution {started.execution} was finished and ran again"
 
+
+def undecided(history: History) -> Iterator[str]:
+    """Each moment of a schedule is decided once, and nothing else is."""
+    decided = Counter((one.schedule, one.at) for one in history.fires)
+    wanted = Counter((one.schedule, at) for one in history.calendars for at in one.moments)
+    for (schedule, at), count in wanted.items():
+        if decided[schedule, at] != count:
+            yield f"the moment {at:%H:%M:%S} of schedule {schedule} was decided {decided[schedule, at]} times"
+    for schedule, at in decided - wanted if history.calendars else ():
+        if (schedule, at) not in wanted:
+            yield f"schedule {schedule} was fired at {at:%H:%M:%S}, when it was not due"
+
+
+def unfounded(history: History) -> Iterator[str]:
+    """A moment that was submitted has an execution of its own, and an execution of a schedule has such a moment."""
+    known = {one.id for one in history.executions}
+    started = Counter(one.execution for one in history.fires if one.execution is not None)
+    for one in history.fires:
+        if one.execution is not None and one.execution not in known:
+            yield f"schedule {one.schedule} submitted execution {one.execution}, which is not there"
+    for execution in history.scheduled:
+        if started[execution] != 1:
+            yield f"execution {execution} was started by {started[execution]} moments of a schedule"
+
+
+def crowded(history: History) -> Iterator[str]:
+    """No more run at once than are allowed to."""
+    for one in history.crowds:
+        if one.most > one.allowed:
+            yield f"{one.most} executions ran at once in {one.place}, of {one.allowed} at most"
+
+
+RULES: Final = (
+    unfinished,
+    doubled,
+    incomplete,
+    illegal_moves,
+    gapped,
+    illegal_stories,
+    unsettled,
+    undecided,
+    unfounded,
+    crowded,
+)
 
 _EXECUTIONS: Final = """
     SELECT id, state, generation, last_event_seq FROM pipeline_executions

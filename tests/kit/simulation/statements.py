@@ -12,10 +12,13 @@ import orjson
 from sqlalchemy import TextClause
 
 from runtime.backfills import control
-from runtime.executions import assignments, deadlines, records, recovery, retention
+from runtime.executions import assignments, bulk, deadlines, records, recovery, retention
 from runtime.queue import leases
 from runtime.queue import store as queue
+from runtime.schedules import store as schedules
+from runtime.schedules import watching
 from runtime.statements import Parameters
+from tests.kit.simulation import scheduling
 from tests.kit.simulation.claiming import claim, waiting
 from tests.kit.simulation.store import ABSENT, Answering, Row, Transaction, seconds_after
 
@@ -330,13 +333,24 @@ _COUNTERPARTS: Final[Mapping[Any, Mapping[str, Answering]]] = {
     records: {"_WRITE": write, "_END": end, "_WRITTEN": written, "_KEEP": keep, "_FORGET": forget, "_BEAT": beat},
     retention: {"_KEEP": nothing, "_PRUNE": nothing, "_NEEDED": nothing},
     control: {"_KEEP": keep_backfills},
+    schedules: {
+        "_DUE": scheduling.due,
+        "_ARRIVED": nothing,
+        "_NEXT": scheduling.next_due,
+        "_BRIEFLY": scheduling.briefly,
+        "_ADVANCE": scheduling.advance,
+        "_RECORD": scheduling.record,
+    },
+    bulk: {"_SUBMIT": scheduling.submit, "_RELEASE": scheduling.let_go, "_CANCEL": scheduling.cancel_all},
+    watching: {"_ASK": nothing},
     deadlines: {"_LATE": nothing, "_STALLED": nothing},
 }
 
 
 def counterparts(**replaced: Answering) -> dict[TextClause, Answering]:
     """Each statement of the runtime and what it does here; those named as their function is may be replaced."""
-    return {
+    pruning = dict.fromkeys(schedules._PRUNE, nothing)
+    return pruning | {
         vars(module)[name]: replaced.get(answering.__name__, answering)
         for module, known in _COUNTERPARTS.items()
         for name, answering in known.items()

@@ -8,6 +8,7 @@ need not last may be undone by a crash, until one that must last comes after it.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -83,6 +84,8 @@ class Transaction:
     waiters: list["asyncio.Future[None]"] = field(default_factory=list)
     waits_for: "Transaction | None" = None
     is_open: bool = True
+    patience: float | None = None
+    turns: int = 0
 
     def get(self, table: str, key: object) -> Row:
         """A row as this transaction sees it; empty where there is none."""
@@ -204,8 +207,10 @@ class Server:
         self.require(transaction)
         if self.weather.happens(self.weather.serialization):
             raise _refusal(self.weather)
+        transaction.turns += 1
         rows = await self.statements[statement](transaction, given)
         self.require(transaction)
+        self._lose_patience(transaction)
         return rows
 
     async def commit(self, transaction: Transaction) -> None:
@@ -221,6 +226,18 @@ class Server:
         await self.wait()
         if is_unknown:
             raise _lost()
+
+    def _lose_patience(self, transaction: Transaction) -> None:
+        """End a transaction whose client says nothing for longer than it may."""
+        if transaction.patience is None:
+            return
+        turn = transaction.turns
+
+        def cut() -> None:
+            if transaction.turns == turn:
+                self.end(transaction)
+
+        self.loop.call_later(transaction.patience, cut, context=Context())
 
     def require(self, transaction: Transaction) -> None:
         """Raise `Unavailable` when the connection is gone."""
@@ -284,6 +301,9 @@ TABLES = (
     "data_pipelines",
     "concurrency_pools",
     "pipeline_turns",
+    "schedules",
+    "schedule_fires",
+    "execution_keys",
 )
 
 

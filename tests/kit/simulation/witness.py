@@ -1,16 +1,18 @@
 """Writes down what a simulated world was left like, for the judge of histories."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
-from tests.kit.simulation.history import Accepted, History, Move, Ran, Stepped, Told, Work
+from tests.kit.simulation.history import Accepted, Crowd, Fired, History, Move, Ran, Stepped, Told, Work
 from tests.kit.simulation.pipelines import loads_of
-from tests.kit.simulation.store import BEGINNING, Change
+from tests.kit.simulation.scheduling import NEVER
+from tests.kit.simulation.store import BEGINNING, Change, Row
 from tests.kit.simulation.world import World
 
 PATIENCE_SECONDS: Final = 10.0
@@ -46,6 +48,14 @@ def history_of(world: World) -> History:
             if change.table == "checkpoints" and change.after
         ],
         leaked=list(_leaked(world)),
+        calendars=world.schedulers.calendars,
+        fires=[
+            Fired(change.after["schedule_id"], change.after["fire_time"], change.after["execution_id"])
+            for change in world.server.changes
+            if change.table == "schedule_fires" and change.after
+        ],
+        scheduled=[row["id"] for row in tables["pipeline_executions"].values() if row["execution_type"] == "scheduled"],
+        crowds=list(_crowds(world)),
     )
 
 
@@ -84,6 +94,42 @@ def _move(change: Change, taken: dict[tuple[str, object], int]) -> Move:
         was_held=isinstance(lease, datetime) and (lease - BEGINNING).total_seconds() > change.at,
         by_holder=is_ours,
     )
+
+
+def _crowds(world: World) -> Iterator[Crowd]:
+    """How many ran at once where there are limits, and of each schedule, whose runs never overlap."""
+    limits, schedulers = world.schedulers.limits, world.schedulers
+    executions = world.server.tables["pipeline_executions"]
+    if limits.slots is not None:
+        yield Crowd("the pool", _most(world, _is_claimed), limits.slots)
+    if limits.max_active is not None:
+        for pipeline in world.clients.plans:
+            yield Crowd(f"pipeline {pipeline}", _most(world, partial(_is_claimed, of=pipeline)), limits.max_active)
+    for one in schedulers.calendars:
+        own = {
+            row["id"]
+            for row in executions.values()
+            if row["execution_type"] == "scheduled" and row["pipeline_id"] == one.pipeline
+        }
+        yield Crowd(f"schedule {one.schedule}", _most(world, partial(_may_run, of=own)), 1)
+
+
+def _is_claimed(row: Row, of: object = None) -> bool:
+    return row.get("state") == "claimed" and of in (None, row["pipeline_id"])
+
+
+def _may_run(row: Row, of: set[UUID]) -> bool:
+    return bool(row and row["subject"] in of and row["state"] in ("queued", "claimed") and row["run_after"] != NEVER)
+
+
+def _most(world: World, counts: Callable[[Row], bool]) -> int:
+    """The most items that were so at once; what a transaction frees, it frees before it takes more."""
+    now = most = 0
+    for change in world.server.changes:
+        if change.table == "work_items":
+            now += counts(change.after) - counts(change.before)
+            most = max(most, now)
+    return most
 
 
 def _leaked(world: World) -> Iterator[str]:

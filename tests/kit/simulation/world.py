@@ -1,4 +1,4 @@
-"""A whole runtime in one thread: the real dispatchers and supervisors, over a simulated database, bus and workers."""
+"""A whole runtime in one thread: the real dispatchers, supervisors and schedulers over a simulated database."""
 
 import gc
 import logging
@@ -16,6 +16,7 @@ from runtime.cluster.pool import Pool
 from runtime.executions.assignments import Plans
 from runtime.executions.checkpoints import Place
 from runtime.queue.store import Claim
+from runtime.schedules.ticker import Ticker
 from runtime.settings import Settings
 from tests.kit.simulation.bus import Exchange, SimulatedBus
 from tests.kit.simulation.clients import Clients
@@ -24,6 +25,7 @@ from tests.kit.simulation.faults import Faults
 from tests.kit.simulation.history import Ran
 from tests.kit.simulation.loop import Process, SimulatedLoop
 from tests.kit.simulation.remotes import Remote
+from tests.kit.simulation.schedulers import Schedulers
 from tests.kit.simulation.statements import counterparts
 from tests.kit.simulation.store import Answering, Server, SimulatedDatabase, Weather
 
@@ -44,6 +46,7 @@ class Parts:
     statements: Mapping[str, Answering] = field(default_factory=dict)
     dispatcher: type[Dispatcher] = Dispatcher
     host: type[SupervisorHost] = SupervisorHost
+    ticker: type[Ticker] = Ticker
     destination: type[SimulatedDestination] = SimulatedDestination
     database: type[SimulatedDatabase] = SimulatedDatabase
 
@@ -60,6 +63,7 @@ class World:
 
     def __init__(self, seed: int, parts: Parts | None = None, *, telling: bool = False) -> None:
         self.seed = seed
+        self.notes: list[tuple[float, str]] | None = [] if telling else None
         self.parts = parts or Parts()
         self.settings = SETTINGS
         self.chance = Random(seed)
@@ -78,8 +82,8 @@ class World:
         self.artifacts: dict[str, Place] = {}
         self.exchange = Exchange()
         self.clients = Clients(self)
+        self.schedulers = Schedulers(self)
         self.ran: list[Ran] = []
-        self.notes: list[tuple[float, str]] | None = [] if telling else None
         self.pools: dict[Process, Pool[SupervisorHandle]] = {}
         self.processes: list[Process] = []
         self.plans = Plans()
@@ -128,9 +132,10 @@ class World:
 
     def run(self) -> None:
         """Run to the end: until everything that was accepted has ended, or the horizon."""
-        for _ in range(self.chance.choice((1, 1, 2))):
+        for _ in range(max(self.chance.choice((1, 1, 2)), self.schedulers.limits.claimers)):
             self._start_dispatcher()
         self.clients.start()
+        self.schedulers.start()
         for _ in range(self.faults.crashes):
             seconds = self.chance.uniform(0.1, 4.0)
             self.later(self.chance.uniform(0.5, self.faults.healed), lambda away=seconds: self._crash(away))  # type: ignore[misc]
@@ -198,6 +203,7 @@ class World:
         executions = self.server.tables["pipeline_executions"].values()
         is_quiet = (
             self.clients.are_done
+            and self.schedulers.are_done
             and not any(process.is_stopped and not process.is_dead for process in self.processes)
             and all(row["state"] in ("completed", "failed", "cancelled") for row in executions)
         )

@@ -62,7 +62,7 @@ async def test_a_part_that_ended_runs_again_in_its_environment(parts: Parts, clo
     first = parts.pid("worker")
     assert parts.mend() == {}
     clock.now += STAYS_SECONDS
-    assert await killed(parts) == {"worker": "the worker process ended with status -9: kept"}
+    assert await killed(parts) == {"worker": "the worker process was ended by SIGKILL"}
     assert parts.pid("worker") != first
     await eventually(partial(has_said, 2), because="it begins again")
 
@@ -76,7 +76,7 @@ async def test_a_part_that_ended_soon_after_its_start_waits_longer_each_time_and
         assert parts.mend() == {}
         clock.now += FIRST_PAUSE_SECONDS * 2**times / 2
         assert list(parts.mend()) == ["worker"]
-    with pytest.raises(Unavailable, match="the worker process ended with status -9") as refusal:
+    with pytest.raises(Unavailable, match="the worker process was ended by SIGKILL") as refusal:
         await killed(parts)
     assert "worker.log" in str(refusal.value.hint)
 

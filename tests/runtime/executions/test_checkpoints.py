@@ -15,7 +15,16 @@ from sqlalchemy import text
 from models.errors import Retryable
 from models.executions import ExecutionState, Keeping
 from models.parsing import parse
-from runtime.executions.checkpoints import FOLDER, Place, Shelf, StoredBlocks, clear_shelves, old_shelves, write_blocks
+from runtime.executions.checkpoints import (
+    FOLDER,
+    LOST_INPUT,
+    Place,
+    Shelf,
+    StoredBlocks,
+    clear_shelves,
+    old_shelves,
+    write_blocks,
+)
 from runtime.executions.executor import TaskResult
 from runtime.executions.journal import Pace
 from runtime.executions.keeper import Keeper, Keeps
@@ -78,6 +87,19 @@ def test_a_damaged_file_is_told_and_not_read(tmp_path: Path, size: int) -> None:
     with pytest.raises(Retryable, match="gone or damaged"):
         list(StoredBlocks(tmp_path, place))
     assert not Shelf(tmp_path, uuid4()).whole([place])
+
+
+def test_a_file_whose_rows_were_changed_is_told_and_not_read(tmp_path: Path) -> None:
+    place = write_blocks(tmp_path, shelf(tmp_path).file("t", 1, 1), BLOCKS)
+    stored, path = StoredBlocks(tmp_path, place), tmp_path / place.file
+    assert len(list(stored)) == 3
+    written = path.read_bytes()
+    middle = len(written) // 2
+    path.write_bytes(written[:middle] + bytes([written[middle] ^ 1]) + written[middle + 1 :])
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(Retryable, match="gone or damaged") as lost:
+        list(stored)
+    assert lost.value.error_type == LOST_INPUT
 
 
 def test_a_write_that_breaks_leaves_no_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,37 @@ async def test_pipelines_that_would_start_each_other_for_ever_are_refused(databa
         await edit_schedule(database, "a", "pipeline:a")
 
 
+async def loading(database: Database, name: str, table: str, expression: str | None = None) -> None:
+    """A pipeline that loads a table, saved with its schedule."""
+    write: JsonObject = {"destination_id": "analytics-warehouse", "table_name": table, "write_mode": "append"}
+    schedule: JsonObject = event(expression) if expression else {"type": "interval", "expression": "1h"}
+    async with database.transaction(ENGINEER) as session:
+        document = simple(name, destination_config=write, schedule_config=schedule)
+        row = await pipelines.create(session, document, ENGINEER)
+        await store.follow(session, row, datetime.now(UTC))
+
+
+async def test_pipelines_that_would_start_each_other_by_what_they_load_are_refused(database: Database) -> None:
+    await places(database)
+    await loading(database, "a", "t1")
+    await loading(database, "b", "t2", "dataset:analytics-warehouse/t1")
+    await loading(database, "c", "t3", "pipeline:b")
+    await edit_schedule(database, "a", "dataset:analytics-warehouse/t9")
+    for expression in ("dataset:analytics-warehouse/t2", "dataset:analytics-warehouse/t3", "pipeline:c"):
+        with pytest.raises(Invalid, match="over and over, by way of") as refused:
+            await edit_schedule(database, "a", expression)
+        assert "by cron, by an interval" in (refused.value.hint or "")
+    await loading(database, "d", "t9")
+    with pytest.raises(Invalid, match="over and over, by way of 'analytics-warehouse/t1'"):
+        await loading(database, "e", "t9", "dataset:analytics-warehouse/t1")
+
+
+async def test_a_pipeline_may_wait_for_others_that_load_the_table_it_loads(database: Database) -> None:
+    await places(database)
+    await loading(database, "a", "t1")
+    await loading(database, "b", "t1", "dataset:analytics-warehouse/t1")
+
+
 async def edit_schedule(database: Database, name: str, expression: str) -> None:
     async with database.transaction(ENGINEER) as session:
         row = await pipelines.find(session, name)
@@ -129,6 +161,40 @@ async def test_a_signed_request_starts_its_pipeline_once(
                 await webhooks.arrive(session, sealer, delivery, now)
     await ticked(ticker_of(settings, database, Clock(datetime.now(UTC) + timedelta(seconds=1))))
     assert await owner.fetchval("SELECT count(*) FROM pipeline_executions") == 1
+
+
+async def test_a_webhooks_body_gives_the_parameters_that_its_pipeline_declares(
+    settings: Settings, database: Database, owner: asyncpg.Connection
+) -> None:
+    await places(database)
+    each: JsonObject = {**event("webhook:vendor-sync"), "catch_up": "all", "overlap": "queue"}
+    document = simple("hooked", schedule_config=each, parameters={"vendor": None, "since": "x"})
+    async with database.transaction(ENGINEER) as session:
+        row = await pipelines.create(session, document, ENGINEER)
+        await store.follow(session, row, datetime.now(UTC))
+        secret = (await webhooks.issue(session, sealer_of(settings), row)).secret
+
+    async def arrived(body: bytes) -> bool:
+        now = datetime.now(UTC)
+        stamp = str(int(now.timestamp()))
+        delivery = Delivery("vendor-sync", stamp, signature_of(secret, stamp, body), body)
+        async with database.statements(RUNTIME) as session:
+            return await webhooks.arrive(session, sealer_of(settings), delivery, now)
+
+    assert await arrived(b'{"vendor": "v-7\\u0000", "kind": "updated"}')
+    for body, said in (
+        (b"vendor=v-7", "the body is not JSON"),
+        (b"[1]", "the body is no object"),
+        (b'{"vendor": "' + b"x" * 65_536 + b'"}', "65,550 bytes"),
+    ):
+        with pytest.raises(Invalid, match=said) as refused:
+            await arrived(body)
+        assert (refused.value.path, "since, vendor" in (refused.value.hint or "")) == ("body", True)
+    assert await arrived(b"")
+    await ticked(ticker_of(settings, database, Clock(datetime.now(UTC) + timedelta(seconds=1))))
+    found = await owner.fetch("SELECT execution_context FROM pipeline_executions ORDER BY started_at")
+    contexts = [loads(row["execution_context"]) for row in found]
+    assert contexts == [{"parameters": {"vendor": "v-7\N{REPLACEMENT CHARACTER}"}}, {}]
 
 
 async def test_files_that_come_or_change_are_one_arrival_a_look(database: Database, owner: asyncpg.Connection) -> None:
