@@ -87,7 +87,8 @@ class ExecutionMutations:
 async def _retried(info: Info, pipeline: str, given: ExecutePipelineInput) -> Execution:
     key = given.idempotency_key
     async with info.context.writing(WORK, ALL_EVENTS) as session:
-        row = await retries.retry_of(session, pipeline, given.retry_of, info.context.signed_in, key=key)
+        artifacts = info.context.services.settings.artifacts
+        row = await retries.retry_of(session, artifacts, pipeline, given.retry_of, info.context.signed_in, key=key)
         info.context.note("retry", EXECUTION, row.id, execution_id=row.execution_id)
     return Execution.of(row)
 

@@ -86,6 +86,7 @@ async def _taken_up(info: Info, action: str, reference: str, from_step: str | No
     check_key(key)
     async with info.context.writing(WORK, ALL_EVENTS) as session:
         by = info.context.signed_in
-        row = await retries.retry(session, reference, by, from_step=from_step, key=key)
+        artifacts = info.context.services.settings.artifacts
+        row = await retries.retry(session, artifacts, reference, by, from_step=from_step, key=key)
         info.context.note(action, EXECUTION, row.id, execution_id=row.execution_id, of=str(reference), step=from_step)
     return Execution.of(row)

@@ -144,6 +144,14 @@ def recovered(
     return {name: one for name, one in done.items() if name not in needing}, reasons
 
 
+def lost_step(plan: Plan, links: Sequence[Link], is_whole: Callable[[Sequence[Place]], bool]) -> str | None:
+    """The first step that would run again only because a checkpoint that was kept of it is gone or damaged."""
+    done = done_before(plan, links)
+    _, again = recovered(plan, done, is_whole)
+    lost = (task.members[0] for task in plan.tasks if task.name in again and done[task.name].places)
+    return next(lost, None)
+
+
 def recover(plan: Plan, links: Sequence[Link], shelf: Shelf, *, taken_over: bool) -> Recovery:
     """With what a supervisor begins; what it has of an earlier execution gets a file of its own. Reads files."""
     done = {

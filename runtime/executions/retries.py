@@ -16,7 +16,7 @@ from models.parsing import as_uuid, parse
 from runtime.database import Identity
 from runtime.executions import store
 from runtime.executions.checkpoints import Shelf
-from runtime.executions.recovery import Link, StepFate, affected, chain, fates
+from runtime.executions.recovery import Link, StepFate, affected, chain, fates, lost_step
 from runtime.executions.submission import Submission, submit, with_key
 from runtime.pipelines.plan import Plan
 
@@ -32,21 +32,29 @@ class Preview:
 
 
 async def retry(
-    session: AsyncSession, reference: UUID | str, by: Identity, *, from_step: str | None = None, key: str | None = None
+    session: AsyncSession,
+    artifacts: Path,
+    reference: UUID | str,
+    by: Identity,
+    *,
+    from_step: str | None = None,
+    key: str | None = None,
 ) -> PipelineExecution:
     """Accept an execution that takes an ended one up, of the same version and with the same parameters.
 
     Without `from_step` it runs what did not finish; with it that step, what depends on it, and what did not finish.
     The rest is restored. A chunk of a backfill hands its place there on to it. Publish `runtime.bus.WORK` after the
     commit. Raises `NotFound`, `Invalid` for a step that there is not, and `Conflict` for an execution that runs,
-    completed (without `from_step`), or was taken up already.
+    completed (without `from_step`), or was taken up already, and where a checkpoint that it needs is gone or damaged
+    (`checkpoint_gone`): a step that read its source anew would leave loads that do not run again behind.
     """
     earlier = await store.find(session, reference)
     await session.refresh(earlier, with_for_update=True)
     submission = _submission(earlier, from_step, key)
     if key is not None and (known := await with_key(session, submission, earlier.pipeline_id)) is not None:
         return known
-    await _refuse(session, earlier, from_step)
+    plan = await _refuse(session, earlier, from_step)
+    await _fates(session, artifacts, plan, earlier, from_step)
     accepted = await submit(session, submission, by)
     if earlier.backfill_id is not None:
         place = {"backfill": earlier.backfill_id, "earlier": earlier.id, "later": accepted.id}
@@ -56,7 +64,13 @@ async def retry(
 
 
 async def retry_of(
-    session: AsyncSession, pipeline: UUID | str, execution: UUID | str | None, by: Identity, *, key: str | None = None
+    session: AsyncSession,
+    artifacts: Path,
+    pipeline: UUID | str,
+    execution: UUID | str | None,
+    by: Identity,
+    *,
+    key: str | None = None,
 ) -> PipelineExecution:
     """Retry an execution of a pipeline, or the one that failed last; raises as `retry` does.
 
@@ -73,11 +87,11 @@ async def retry_of(
         named = await store.find(session, execution)
         if named.pipeline_id != row.id:
             raise NotFound(f"{row.pipeline_name!r} has no execution {str(execution)!r}", path="retry_of")
-        return await retry(session, named.id, by, key=key)
+        return await retry(session, artifacts, named.id, by, key=key)
     if row.failed is None:
         hint = "execute it without `retry`"
         raise NotFound(f"no execution of {row.pipeline_name!r} has failed", hint=hint, code="nothing_failed")
-    return await retry(session, row.failed, by, key=key)
+    return await retry(session, artifacts, row.failed, by, key=key)
 
 
 async def preview(
@@ -86,10 +100,22 @@ async def preview(
     """What `retry` would do with each step, and why, as far as that can be told now; raises as it does."""
     earlier = await store.find(session, reference)
     plan = await _refuse(session, earlier, from_step)
-    links = await chain(session, plan, earlier.id)
+    return Preview(earlier, await _fates(session, artifacts, plan, earlier, from_step))
+
+
+async def _fates(
+    session: AsyncSession, artifacts: Path, plan: Plan, earlier: PipelineExecution, from_step: str | None
+) -> list[StepFate]:
+    """What becomes of each step; raises `Conflict` where one would run again only as its checkpoint is gone."""
+    links = [Link(UUID(int=0), "", 0, from_step), *await chain(session, plan, earlier.id)]
     shelf = Shelf(artifacts, earlier.id)
-    first = Link(UUID(int=0), "", 0, from_step)
-    return Preview(earlier, await asyncio.to_thread(fates, plan, [first, *links], shelf.whole))
+    lost = await asyncio.to_thread(lost_step, plan, links, shelf.whole)
+    if lost is not None:
+        hint = (
+            f"run it again from there, and all that depends on it: `wedsync rerun {earlier.execution_id} --from {lost}`"
+        )
+        raise Conflict(f"the checkpoint of {lost!r} is gone or damaged", hint=hint, path="id", code="checkpoint_gone")
+    return await asyncio.to_thread(fates, plan, links, shelf.whole)
 
 
 _LAST_FAILED: Final = text("""

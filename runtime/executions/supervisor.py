@@ -123,8 +123,13 @@ class Supervisor:
             await self.crew.abandon()
 
     def _begin(self) -> None:
-        """Take up what is done already."""
+        """Take up what is done already.
+
+        Who finds outputs gone may have slept for so long that another has ended the execution: it asks before it works.
+        """
         assignment, recovery = self.assignment, self.assignment.recovery
+        if recovery.again:
+            self._heart.hurry()
         for name, done in recovery.done.items():
             self.keeper.saved[name] = done.places
             if done.places:

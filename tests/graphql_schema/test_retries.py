@@ -131,7 +131,7 @@ async def test_a_rerun_starts_at_the_step_and_restores_the_rest(api: Api, ready:
     assert {"read", "first"} <= restored
 
 
-async def test_a_rerun_whose_checkpoint_is_gone_runs_what_it_needs_and_says_so(api: Api, ready: Bench) -> None:
+async def test_a_rerun_of_what_kept_no_checkpoints_runs_what_it_needs_and_says_so(api: Api, ready: Bench) -> None:
     completed, _ = await ready.run(narrowed("id"))
     previewed = await api.ask(PREVIEW, {"id": str(completed), "step": "second"})
     told = {step["stepName"]: step["reason"] for step in previewed["steps"] if step["fate"] == "RUN"}
@@ -143,13 +143,21 @@ async def test_a_rerun_whose_checkpoint_is_gone_runs_what_it_needs_and_says_so(a
     assert (len(ready.read("out", "first")), len(ready.read("out", "second"))) == (86, 28)
 
 
-async def test_a_damaged_checkpoint_is_seen_by_the_preview(api: Api, ready: Bench) -> None:
+@pytest.mark.parametrize("spoilt", [b"", None], ids=["damaged", "gone"])
+async def test_a_checkpoint_that_is_no_more_is_told_with_the_step_to_run_again_from(
+    api: Api, ready: Bench, spoilt: bytes | None
+) -> None:
     kept, _ = await ready.run({**narrowed("id"), "checkpoints": "always"})
     for file in (ready.artifacts / FOLDER / str(kept)).glob("*.arrow"):
-        file.write_bytes(b"")
-    previewed = await api.ask(PREVIEW, {"id": str(kept), "step": "narrow"})
-    told = {step["stepName"]: step["reason"] for step in previewed["steps"] if step["fate"] == "RUN"}
-    assert "its output is gone" in told["read"]
+        file.unlink() if spoilt is None else file.write_bytes(spoilt)
+    told = (await api.refusal(PREVIEW, {"id": str(kept), "step": "narrow"}))["extensions"]
+    error = await api.ask(RERUN, {"id": str(kept), "step": "narrow"})
+    assert (error["__typename"], error["code"], told["code"]) == ("ConflictError", "checkpoint_gone", "checkpoint_gone")
+    assert "the checkpoint of 'read' is gone or damaged" in error["message"]
+    assert error["hint"].endswith("--from read`")
+    await api.ask(RERUN, {"id": str(kept), "step": "read"})
+    ran, _ = await supervised(ready)
+    assert {"read", "first", "second"} <= set(ran)
 
 
 async def test_what_cannot_be_taken_up_is_told_with_what_to_do(api: Api, ready: Bench) -> None:

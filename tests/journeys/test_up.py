@@ -82,7 +82,7 @@ async def test_a_server_is_ready_before_ray_is_and_stops_when_it_is_asked(home: 
         server.send_signal(signal.SIGINT)
         output, errors = server.communicate(timeout=STOP_SECONDS)
         assert (server.returncode, errors) == (0, ""), output
-    await eventually(gone(home), because="all of it has stopped")
+    await eventually(gone(home), within=STOP_SECONDS, because="Ray's dashboard notices within 10 s that Ray has gone")
 
 
 async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Path) -> None:
@@ -131,7 +131,7 @@ async def test_a_part_that_is_killed_is_started_again_and_what_was_acknowledged_
     told = [line["what"] for line in map(orjson.loads, output.splitlines()) if line["stage"] == "mended"]
     for ended in ("the api process was ended by SIGKILL", "PostgreSQL has ended", "Valkey has ended"):
         assert any(ended in line for line in told), told
-    await eventually(gone(home), because="the new ones are stopped, too")
+    await eventually(gone(home), within=STOP_SECONDS, because="the new ones are stopped, too")
 
 
 def test_a_server_tells_machines_its_stages(home: Path) -> None:

@@ -27,7 +27,9 @@ def test_a_seeded_bug_is_found(bug: str) -> None:
 
 
 def test_a_seed_replays_exactly_in_another_process() -> None:
-    command = [sys.executable, "-m", "tests.kit.simulation", "5", "--bug", "commit_without_ledger"]
+    found = first_found("commit_without_ledger", SEEDS)
+    assert found is not None
+    command = [sys.executable, "-m", "tests.kit.simulation", str(found.seed), "--bug", "commit_without_ledger"]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
     assert first.stdout == second.stdout
     assert (first.returncode, "WRONG: part 0 of step" in first.stdout) == (1, True), first.stdout + first.stderr

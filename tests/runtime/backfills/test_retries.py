@@ -1,5 +1,7 @@
 """A retry of a chunk takes its place in the backfill, which then ends as its chunks did."""
 
+from pathlib import Path
+
 from sqlalchemy import text
 
 from models.backfills import BackfillState
@@ -12,11 +14,13 @@ from runtime.queue.store import Claim
 from tests.kit.identities import ENGINEER
 from tests.runtime.backfills.conftest import Yard
 
+NOWHERE = Path("/dev/null/artifacts")
+
 
 async def retried(yard: Yard, chunk: Claim, key: str | None = None, step: str | None = None) -> PipelineExecution:
     assert chunk.subject is not None
     async with yard.database.transaction(ENGINEER) as session:
-        return await retries.retry(session, chunk.subject, ENGINEER, key=key, from_step=step)
+        return await retries.retry(session, NOWHERE, chunk.subject, ENGINEER, key=key, from_step=step)
 
 
 async def failed(yard: Yard) -> Claim:
