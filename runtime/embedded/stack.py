@@ -177,17 +177,17 @@ class Stack:
         """Start again the parts that have ended by themselves; raises `Unavailable` for one that will not stay."""
         async with self._mending:
             if self.postgres is not None and not self.postgres.is_running:
+                self._told("the embedded PostgreSQL has ended; it is started again")
                 await _patiently(self._start_postgres)
-                self._told("the embedded PostgreSQL has ended; it was started again")
             if self._valkey is not None and not self._valkey.is_running:
+                self._told("the embedded Valkey has ended; it is started again")
                 await _patiently(self._start_valkey)
-                self._told("the embedded Valkey has ended; it was started again")
             ended = self.parts.mend()
             if RUNTIME in ended:
                 with suppress(OSError, asyncpg.PostgresError):
                     await _forget_runtime(self.postgres)
             for ending in ended.values():
-                self._told(f"{ending}; it was started again")
+                self._told(f"{ending}; it is started again")
 
     def stop(self) -> None:
         """Stop everything that was started here, servers last; what fails to stop does not keep the rest."""
