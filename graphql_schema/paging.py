@@ -20,6 +20,12 @@ After: TypeAlias = Annotated[
     str | None, strawberry.argument(description="The cursor of the last one seen; the page starts behind it.")
 ]
 
+FromNow: TypeAlias = Annotated[
+    str | None,
+    strawberry.argument(description="The last event's cursor, 0 for all there are; absent: from now."),
+]
+"""Where a stream begins."""
+
 
 @permitted(Permission.SIGNED_IN)
 @strawberry.type(description="Where a page lies in its list.")

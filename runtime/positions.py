@@ -1,4 +1,4 @@
-"""Numbers that order the rows of a table across transactions, and up to which of them nothing is still to commit."""
+"""Numbers that order the rows of a table across transactions, up to which nothing is still to commit: cursors."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from typing import Final
 
 from sqlalchemy import text
 
+from models.errors import Invalid
 from runtime.database import Session
 
+LATEST: Final = 2**63 - 1
 SHORTEST_WAIT: Final = 0.001
 LONGEST_WAIT: Final = 0.05
 
@@ -51,6 +53,16 @@ async def settled(session: Session, positions: Positions, known: int = 0) -> int
         pause = min(2 * pause, LONGEST_WAIT)
         writers &= await _writers(session, positions)
     return last
+
+
+def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
+    """The number that a cursor is, or `otherwise` without one; raises `Invalid` for other texts."""
+    if text is None:
+        return otherwise
+    if not (text.isascii() and text.isdigit() and int(text) <= LATEST):
+        hint = "give the `cursor` of an event of this stream as it was, or 0 for all of them"
+        raise Invalid("is not a cursor", hint=hint, path=path)
+    return int(text)
 
 
 async def _writers(session: Session, positions: Positions) -> set[str]:

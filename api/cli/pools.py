@@ -14,14 +14,15 @@ from runtime.settings import Settings
 
 
 class Deed(StrEnum):
-    """What to do with a pool."""
+    """What to do with pools."""
 
+    LIST = "list"
     SET = "set"
     REMOVE = "remove"
 
 
 def pools(
-    deed: Annotated[Deed | None, typer.Argument(help="Without it the pools are listed.")] = None,
+    deed: Annotated[Deed, typer.Argument(help="What to do.")] = Deed.LIST,
     name: Annotated[str | None, typer.Argument(help="The pool.")] = None,
     slots: Annotated[int | None, typer.Argument(help="How many executions may run in it at once, to set.")] = None,
     as_json: AsJson = False,
@@ -30,11 +31,13 @@ def pools(
 
     A definition names its pool in `concurrency`; a pool without a size limits nothing.
     """
-    if deed is None:
+    if deed is Deed.LIST and name is None:
         _show(asyncio.run(_pools()), as_json=as_json)
         return
-    if name is None or (slots is None) is (deed is Deed.SET):
-        raise Invalid("incomplete", hint="say `wedsync pools set NAME SLOTS` or `wedsync pools remove NAME`")
+    if name is None or (slots is None) is (deed is Deed.SET) or deed is Deed.LIST:
+        raise Invalid(
+            "incomplete", hint="say `wedsync pools`, `wedsync pools set NAME SLOTS` or `wedsync pools remove NAME`"
+        )
     pool = asyncio.run(_remove(name) if slots is None else _set(name, slots))
     if as_json:
         print_json(pool.model_dump(mode="json"))

@@ -1,7 +1,7 @@
 """The command about schedules: schedule list, next, fires, watch, pause, resume, secret."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from enum import StrEnum
 from typing import Annotated, assert_never
 
@@ -36,7 +36,8 @@ def schedule(
     if action not in (Action.LIST, Action.WATCH) and name is None:
         hint = f"write `wedsync schedule {action.value} PIPELINE`"
         raise Invalid(f"`{action.value}` needs the name of a pipeline", hint=hint, path="NAME")
-    with suppress(KeyboardInterrupt):
+    # Whoever watches ends it so, and has been told everything.
+    with suppress(KeyboardInterrupt) if action is Action.WATCH else nullcontext():
         asyncio.run(_do(action, name or "", count, as_json=as_json))
 
 

@@ -9,17 +9,14 @@ import strawberry
 from graphql_schema.context import Info
 from graphql_schema.executions.types import ExecutionEvent
 from graphql_schema.fields import subscription
+from graphql_schema.paging import FromNow
 from graphql_schema.permissions import Permission
 from models.events import EventKind
-from runtime.executions.events import cursor_of
+from runtime.positions import cursor_of
 
 FollowedId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="Its id or `executionId`.")]
 FromStart: TypeAlias = Annotated[
     str | None, strawberry.argument(description="The cursor of the last event seen; absent: from its first.")
-]
-FromNow: TypeAlias = Annotated[
-    str | None,
-    strawberry.argument(description="The last event's cursor, 0 for all there are; absent: from now."),
 ]
 Kinds: TypeAlias = Annotated[list[EventKind] | None, strawberry.argument(description="Only these kinds of events.")]
 

@@ -34,6 +34,7 @@ from runtime.executions import events, store
 from runtime.executions.deadlines import estimates
 from runtime.paging import Window
 from runtime.pipelines.listing import Latest
+from runtime.positions import cursor_of
 from runtime.queue import pools
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ class Execution(Node):
 
     @computed("What happened in it so far, in order; to go on, give the last one's cursor as `after`.")
     async def events(self, info: Info, first: First = 100, after: After = None) -> list[ExecutionEvent]:
-        wanted = EventPage(self.row.id, self.started_at, events.cursor_of(after, 0), Window(first).first)
+        wanted = EventPage(self.row.id, self.started_at, cursor_of(after, 0), Window(first).first)
         return [ExecutionEvent.of(event, event.seq) for event in await info.context.load(event_pages, wanted)]
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, TypeAlias
 import strawberry
 
 from graphql_schema.context import Info
-from graphql_schema.executions.subscriptions import FromNow
 from graphql_schema.fields import subscription
+from graphql_schema.paging import FromNow
 from graphql_schema.permissions import Permission
 from graphql_schema.schedules.types import ScheduleFire
 from models.schedules import FireOutcome
-from runtime.executions.events import cursor_of
 from runtime.pipelines import store as pipelines
+from runtime.positions import cursor_of
 from runtime.schedules.following import Wanted, follow
 
 OfPipeline: TypeAlias = Annotated[

@@ -52,10 +52,12 @@ class Parts:
 
         One that ended soon after its start waits for its next. Raises `Unavailable` for what ends so again and again.
         """
-        ended = {child: child.ending for child in self._children}
-        return {
-            child.name: ending for child, ending in ended.items() if ending is not None and self._again(child, ending)
-        }
+        mended: dict[str, str] = {}
+        for child in list(self._children):
+            ending = child.ending
+            if ending is not None and self._again(child, ending):
+                mended[child.name] = ending
+        return mended
 
     def _again(self, child: Child, ending: str) -> bool:
         """Start a part that has ended again; False when it has to wait."""

@@ -12,16 +12,15 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from models.errors import Invalid, NotFound
+from models.errors import NotFound
 from models.events import EventKind
 from models.executions import ExecutionState
 from models.parsing import as_uuid
 from runtime import positions
 from runtime.database import Session
-from runtime.positions import Positions
+from runtime.positions import LATEST, Positions
 
 MOST: Final = 500
-LATEST: Final = 2**63 - 1
 CLOCKS_APART: Final = timedelta(hours=1)
 POSITIONS: Final = Positions("execution_events", "execution_event_position")
 
@@ -130,16 +129,6 @@ async def of_all(session: Session, after: int, until: int, most: int = MOST) -> 
 async def settled(session: Session, known: int = 0) -> int:
     """The last position of all executions' events up to which no more will come; `known` is one already settled."""
     return await positions.settled(session, POSITIONS, known)
-
-
-def cursor_of(text: str | None, otherwise: int, path: str = "after") -> int:
-    """The number that a cursor is, or `otherwise` without one; raises `Invalid` for other texts."""
-    if text is None:
-        return otherwise
-    if not (text.isascii() and text.isdigit() and int(text) <= LATEST):
-        hint = "give the `cursor` of an event of this stream as it was, or 0 for all of them"
-        raise Invalid("is not a cursor", hint=hint, path=path)
-    return int(text)
 
 
 def _event(row: Any) -> Event:

@@ -16,8 +16,9 @@ from models.executions import PipelineExecution
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, Bus, events_topic
 from runtime.database import Database, Identity
-from runtime.executions.events import LATEST, MOST, Event, Followed, Span, followed, of_all, of_some, settled
+from runtime.executions.events import MOST, Event, Followed, Span, followed, of_all, of_some, settled
 from runtime.executions.feeds import Feed, Feeds, Pace, Watcher
+from runtime.positions import LATEST
 
 READER: Final = Principal.runtime()
 """Reads for everyone; who may see what is decided for each watcher by a transaction of their own."""

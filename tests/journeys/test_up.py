@@ -19,6 +19,7 @@ from tests.kit.eventually import eventually
 
 STOP_SECONDS = 60.0
 RUNTIME_SECONDS = 300.0
+HELD = "('check', 'claimed', 'dispatcher:dead', now() + interval '1 hour')"
 
 
 def link_of(server: "subprocess.Popen[str]") -> str:
@@ -46,6 +47,15 @@ def answers(url: str) -> Callable[[], Awaitable[bool]]:
                 return False
 
     return ask
+
+
+async def as_owner(database: EmbeddedPostgres, query: str) -> object:
+    """The first value of a query's first row."""
+    connection = await asyncpg.connect(host=str(database.folder), user=OWNER, database=METADATA)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
 
 
 def part_of(home: Path, server: int, name: str) -> list[psutil.Process]:
@@ -94,8 +104,15 @@ async def test_a_killed_server_leaves_nothing_running_and_starts_again(home: Pat
         psutil.Process(server.pid).kill()
         server.wait(STOP_SECONDS)
     await eventually(gone(home), within=STOP_SECONDS, because="each part ends with its parent, or is ended")
+    database = EmbeddedPostgres(Home(home).postgres).start()
+    try:
+        await as_owner(database, "INSERT INTO work_items (kind, state, holder, lease_expires_at) VALUES " + HELD)
+    finally:
+        database.stop()
     with started(home, "up", "--port", 0) as server:
         url = link_of(server).partition("/graphql")[0]
+        held = "SELECT count(*) FROM work_items WHERE holder = 'dispatcher:dead' AND lease_expires_at > now()"
+        assert await as_owner(database, held) == 0, "what the killed one held is taken over now"
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             assert (await client.get("/readyz")).status_code == httpx.codes.OK
             dispatcher = await client.get("/readyz/runtime")
@@ -110,9 +127,7 @@ async def test_a_server_that_stops_leaves_no_dispatcher_that_passes_for_live(hom
         server.communicate(timeout=STOP_SECONDS)
     database = EmbeddedPostgres(Home(home).postgres).start()
     try:
-        connection = await asyncpg.connect(host=str(database.folder), user=OWNER, database=METADATA)
-        assert await connection.fetchval("SELECT count(*) FROM leases") == 0
-        await connection.close()
+        assert await as_owner(database, "SELECT count(*) FROM leases") == 0
     finally:
         database.stop()
 

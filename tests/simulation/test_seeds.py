@@ -14,6 +14,7 @@ from tests.kit.simulation.search import first_found, found_among, lived
 SEEDS = 2_000
 JOBS = 2
 ENOUGH = 300
+ALONE = 100
 
 
 def test_the_runtime_passes_every_seed() -> None:
@@ -33,6 +34,12 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
     first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
     assert first.stdout == second.stdout
     assert (first.returncode, "WRONG: part 0 of step" in first.stdout) == (1, True), first.stdout + first.stderr
+
+
+def test_a_world_does_not_depend_on_those_before_it() -> None:
+    forth = {seed: lived(seed, telling=True)[1] for seed in range(ALONE)}
+    back = {seed: lived(seed, telling=True)[1] for seed in reversed(range(ALONE))}
+    assert [seed for seed in range(ALONE) if forth[seed] != back[seed]] == []
 
 
 def test_the_worlds_have_all_the_troubles_that_they_should_have() -> None:

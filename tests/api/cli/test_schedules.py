@@ -1,10 +1,15 @@
 """The command about schedules, at a program whose scheduler fires them."""
 
 import asyncio
+import signal
 from datetime import datetime
 
+import orjson
+
 from tests.api.cli.conftest import Guests
+from tests.journeys.processes import started
 from tests.kit.eventually import eventually
+from tests.kit.platform import Platform
 
 
 def scheduled(guests: Guests, config: str) -> None:
@@ -46,3 +51,15 @@ def test_the_next_moments_are_told(saved: Guests) -> None:
 def test_what_is_missing_is_said(saved: Guests) -> None:
     assert "needs the name of a pipeline" in saved.run("schedule", "pause").err
     assert "has no schedule" in saved.run("schedule", "next", saved.name).err
+
+
+def test_moments_are_watched_until_somebody_has_seen_enough(platform: Platform, saved: Guests) -> None:
+    scheduled(saved, "{type: interval, expression: 1s}")
+    with started(platform.home, "schedule", "watch", saved.name, "--json") as watching:
+        assert watching.stdout is not None
+        fire = orjson.loads(watching.stdout.readline())
+        assert (fire["pipeline_name"], fire["outcome"] in ("submitted", "skipped")) == (saved.name, True)
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=30)
+        assert (watching.returncode, errors) == (0, "")
+    assert saved.run("schedule", "pause", saved.name).status == 0

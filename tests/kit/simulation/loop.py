@@ -46,6 +46,17 @@ _Loop: Any = asyncio.AbstractEventLoop
 """Typed as having all methods of a loop abstract, of which a simulation needs a dozen."""
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A task that sets hold by its number: asyncio cancels a group's tasks in the order of a set, else by address."""
+
+    def __init__(self, number: int, work: Coroutine[Any, Any, Any], **named: Any) -> None:
+        self._number = number
+        super().__init__(work, **named)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulatedLoop(_Loop):  # type: ignore[misc]
     """Time moves only when no process has anything left to do. `died` and `stopped` hear of what the seed does."""
 
@@ -82,7 +93,7 @@ class SimulatedLoop(_Loop):  # type: ignore[misc]
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> "asyncio.Task[Any]":
         """A task of the process that makes it; kept, so that nothing but its process decides when it ends."""
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        task = NumberedTask(len(self._tasks), coro, loop=self, name=name, context=context)
         self._tasks.append(task)
         return task
 

@@ -86,18 +86,13 @@ class Schedulers:
         world.loop.spawn(process, self._tick(process))
 
     async def _tick(self, process: Process) -> None:
-        """What the actor of a scheduler does, and the runtime's process, which starts it again when it breaks."""
+        """What the actor of a scheduler does."""
         world = self.world
         database, bus = world.parts.database(world.server, process), SimulatedBus(world)
         clock: Callable[[], float] = world.loop.time
         ticker = world.parts.ticker(world.settings, database, bus, lambda: world.server.now, clock)
         ticker.name, ticker.mint = process.name, self._mint
-        while True:
-            try:
-                await ticker.run()
-            except Exception as error:
-                world.note(f"{process.name} broke: {error}")
-            await world.loop.passes(1.0)
+        await world.keep(process, ticker.run)
 
     def _mint(self) -> UUID:
         return UUID(int=self.chance.getrandbits(128))

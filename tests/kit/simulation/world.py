@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +154,7 @@ class World:
         self.pools.pop(process, None)
 
     async def _dispatch(self, process: Process) -> None:
-        """What the actor of a dispatcher does, and the runtime's process, which starts it again when it breaks."""
+        """What the actor of a dispatcher does."""
 
         async def make() -> SupervisorHandle:
             return await Remote.made(self, process)
@@ -167,9 +167,13 @@ class World:
         dispatcher.name = process.name
         if self.is_troubled and self.chance.random() < self.faults.leaves:
             self.loop.spawn(process, self._leave(process, dispatcher))
+        await self.keep(process, dispatcher.run)
+
+    async def keep(self, process: Process, run: Callable[[], Awaitable[None]]) -> None:
+        """Have something run, and again a second after it has ended or broken, as the runtime's process does."""
         while True:
             try:
-                await dispatcher.run()
+                await run()
             except Exception as error:
                 self.note(f"{process.name} broke: {error}")
             await self.loop.passes(1.0)

@@ -1,6 +1,7 @@
 """A retry of a chunk takes its place in the backfill, which then ends as its chunks did."""
 
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -21,6 +22,12 @@ async def retried(yard: Yard, chunk: Claim, key: str | None = None, step: str | 
     assert chunk.subject is not None
     async with yard.database.transaction(ENGINEER) as session:
         return await retries.retry(session, NOWHERE, chunk.subject, ENGINEER, key=key, from_step=step)
+
+
+async def started(yard: Yard) -> list[UUID | None]:
+    """What the dispatcher lets go next, and a supervisor takes."""
+    await yard.keep()
+    return [claim.subject for claim in await yard.claim()]
 
 
 async def failed(yard: Yard) -> Claim:
@@ -57,8 +64,7 @@ async def test_it_goes_before_what_waits_and_no_more_run_at_once(yard: Yard) -> 
     taken = await retried(yard, chunk)
     assert await yard.claim() == []
     await yard.end(running)
-    await yard.keep()
-    assert [claim.subject for claim in await yard.claim()] == [taken.id]
+    assert await started(yard) == [taken.id]
 
 
 async def test_it_waits_while_its_backfill_is_paused(yard: Yard) -> None:
@@ -71,8 +77,7 @@ async def test_it_waits_while_its_backfill_is_paused(yard: Yard) -> None:
     assert await yard.claim() == []
     async with yard.database.statements(ENGINEER) as session:
         await control.resume(session, found.id)
-    await yard.keep()
-    assert [claim.subject for claim in await yard.claim()] == [taken.id]
+    assert await started(yard) == [taken.id]
 
 
 async def test_a_chunk_of_a_cancelled_backfill_is_retried_alone(yard: Yard) -> None:

@@ -14,7 +14,7 @@ from models.events import EventKind
 from models.executions import ExecutionState, PipelineExecution
 from runtime.bus import ALL_EVENTS, Bus, events_topic
 from runtime.database import Database
-from runtime.executions.events import Event, Span, cursor_of, of_all, of_some, settled
+from runtime.executions.events import Event, Span, of_all, of_some, settled
 from runtime.executions.feeds import Pace
 from runtime.executions.hub import Hub
 from tests.kit.database import Postgres
@@ -57,13 +57,6 @@ async def test_events_are_read_between_two_cursors(database: Database, running: 
     assert [event.seq for event in first] == [1, 2]
     assert [event.seq for event in everything] == [1, 2, 3, 4, 5]
     assert everything[0].payload == b'{"n": 1}'
-
-
-@pytest.mark.parametrize("given", ["", "-1", "1.5", "x", "²", "9" * 40])
-def test_what_is_no_cursor_is_refused(given: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        cursor_of(given, 0)
-    assert refused.value.path == "after"
 
 
 async def test_a_position_is_settled_only_when_earlier_writers_are_gone(

@@ -131,6 +131,16 @@ async def test_a_task_whose_checkpoint_is_gone_runs_again_with_what_it_needs(
     assert all("its output is gone" in reason for reason in payload["again"].values())
 
 
+async def test_who_slept_until_another_completed_runs_nothing(ready: Bench) -> None:
+    execution = await killed(ready, HeldExecutor(ready, before={"load"}), HALF)
+    slept = await again(ready, execution)
+    await ready.supervisor(await again(ready, execution)).supervise()
+    zombie = HeldExecutor(ready)
+    with pytest.raises(Fenced):
+        await ready.supervisor(slept, zombie).supervise()
+    assert zombie.ran == []
+
+
 async def test_a_load_that_was_published_and_not_heard_of_is_not_loaded_twice(ready: Bench) -> None:
     execution = await killed(ready, HeldExecutor(ready, after={"load"}), HALF)
     assert len(ready.read("out", "t")) == 100

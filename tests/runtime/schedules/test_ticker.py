@@ -12,7 +12,7 @@ from models.fields import Json
 from runtime.bus import Bus
 from runtime.database import Database
 from runtime.queue import leases
-from runtime.schedules.ticker import LEASE, Ticker
+from runtime.schedules.ticker import FOLLOW_SECONDS, LEASE, STANDING_BY_SECONDS, Ticker
 from runtime.settings import Settings
 from tests.kit.database import Postgres
 from tests.kit.eventually import eventually
@@ -248,3 +248,11 @@ async def test_a_backlog_of_many_moments_is_worked_off_piece_by_piece(
     await ticked(ticker_of(settings, database, clock))
     outcomes = [outcome for _, outcome, _ in await fires(owner, pipeline.id)]
     assert outcomes == ["missed"] * 299 + ["submitted"]
+
+
+async def test_one_that_stands_by_lets_others_lead_first(settings: Settings, database: Database, clock: Clock) -> None:
+    standby = Ticker(settings, database, Bus(None), clock.now, clock.monotonic, stands_by=True)
+    assert (await standby.step(), standby.leads) == (FOLLOW_SECONDS, False)
+    clock.move(timedelta(seconds=STANDING_BY_SECONDS))
+    await standby.step()
+    assert standby.leads
