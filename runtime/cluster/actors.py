@@ -21,10 +21,10 @@ from runtime.cluster.pool import Pool
 from runtime.cluster.tasks import run_work
 from runtime.cluster.worker import process_settings
 from runtime.database import Database, Transactions
-from runtime.executions.assignments import Plans, Taken, hold_to_refuse, refuse_hopeless, take
+from runtime.executions.assignments import Plans, Taken, hold_to_refuse, left_open, refuse_hopeless, take
 from runtime.executions.checkpoints import Shelf
 from runtime.executions.endings import refusal
-from runtime.executions.entries import ENDINGS, summary_of
+from runtime.executions.entries import ENDINGS, left_entries, summary_of
 from runtime.executions.journal import AWAY_SECONDS, Entry, Fenced, Holding, Journal, Pace
 from runtime.executions.keeper import Keeper, Keeps, SavingExecutor
 from runtime.executions.logs import LogFile
@@ -69,7 +69,6 @@ class SupervisorHost:
     async def run(self, claim: Claim) -> None:
         """Supervise the execution of a claim to its end; one that somebody newer holds is let go silently."""
         try:
-            refuse_hopeless(claim)
             taken = await self._take(claim)
         except (Invalid, RunError) as error:
             await self._refuse(claim, error)
@@ -82,6 +81,7 @@ class SupervisorHost:
         while True:
             try:
                 async with self._database.statements(RUNTIME) as session:
+                    await refuse_hopeless(session, claim)
                     return await take(session, claim, self._plans, self._settings.block_rows)
             except Unavailable as error:
                 log.warning("execution %s waits to be taken: %s", claim.subject, error)
@@ -91,9 +91,11 @@ class SupervisorHost:
         """End an execution that cannot begin, with the reason, instead of leaving it to the next supervisor."""
         async with self._database.statements(RUNTIME) as session:
             holding = await hold_to_refuse(session, claim)
+            left = [] if holding is None else await left_open(session, holding.execution_id)
         if holding is not None:
             journal = self._journal(holding)
             ending = refusal(error, self._clock())
+            journal.record(*left_entries(left, ending.at))
             await journal.finish(ending, Entry(ENDINGS[ending.state], ending.at, summary_of(ending)))
 
     def _journal(self, holding: Holding) -> Journal:

@@ -12,6 +12,7 @@ from models.errors import Terminal
 from models.fields import Json, JsonObject
 from models.parsing import parse
 from runtime.database import Session
+from runtime.executions.entries import Left
 from runtime.executions.journal import Holding
 from runtime.executions.program import RunContext, TaskProgram, programs
 from runtime.executions.recovery import Link, chain, commit_keys
@@ -139,11 +140,33 @@ async def hold_to_refuse(session: Session, claim: Claim) -> Holding | None:
     return Holding(claim.subject, row.pipeline_id, claim.id, claim.generation)
 
 
-def refuse_hopeless(claim: Claim) -> None:
-    """Raise `Terminal` for an execution whose supervisors keep dying: it may be what kills them."""
-    if claim.attempts > MOST_ATTEMPTS:
+_LEFT = text("""
+    SELECT step_name, attempt, started_at FROM step_executions
+    WHERE pipeline_execution_id = :id AND state IN ('running', 'backing_off') ORDER BY started_at, step_name
+""")
+
+
+async def left_open(session: Session, execution_id: UUID) -> list[Left]:
+    """The steps that supervisors which died have left running, or waiting for their next try."""
+    rows = (await session.execute(_LEFT, {"id": execution_id})).all()
+    return [Left(row.step_name, row.attempt, row.started_at) for row in rows]
+
+
+# A row keeps the generation that finished its step; who restores it leaves it.
+_PROGRESS = text("""
+    SELECT coalesce(max(generation), 0) AS generation FROM step_executions
+    WHERE pipeline_execution_id = :id AND state = 'completed'
+""")
+
+
+async def refuse_hopeless(session: Session, claim: Claim) -> None:
+    """Raise `Terminal` for an execution whose supervisors keep dying and finish no step: it may be what kills them."""
+    if claim.generation <= MOST_ATTEMPTS:
+        return
+    progress = (await session.execute(_PROGRESS, {"id": claim.subject})).one().generation
+    if claim.generation - progress > MOST_ATTEMPTS:
         raise Terminal(
-            f"{MOST_ATTEMPTS} supervisors died or were lost with this execution",
+            f"{MOST_ATTEMPTS} supervisors died or were lost with this execution, and none finished a step",
             hint="see the runtime's log; execute the pipeline again once the cause is gone",
             code="gave_up",
         )

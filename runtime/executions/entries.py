@@ -1,8 +1,8 @@
 """What the states of tasks look like in the journal: a row and an event for each step, fused ones included."""
 
 import traceback
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -110,6 +110,21 @@ def _restored(report: StepReport, done: Done, origin: str | None, now: datetime)
     kept = replace(report, stats={**report.stats, "restored_from": origin})
     row = _completed(kept, done.attempt, now, now).step
     return Entry(EventKind.STEP_RESTORED, now, {**payload, "restored_from": origin}, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A step that nobody goes on with, as its row has it."""
+
+    step: str
+    attempt: int
+    since: datetime
+
+
+def left_entries(left: Sequence[Left], now: datetime) -> list[Entry]:
+    """A row and an event for each step that was left running by an execution which is given up."""
+    reason = "its supervisor was lost"
+    return [_not_run(one.step, StepState.CANCELLED, reason, one.attempt, (one.since, now)) for one in left]
 
 
 def disabled_entries(plan: Plan, now: datetime) -> list[Entry]:

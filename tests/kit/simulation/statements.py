@@ -156,6 +156,18 @@ async def refuse(transaction: Transaction, given: Parameters) -> list[Row]:
     return [{"pipeline_id": held["pipeline_id"]}] if held else []
 
 
+async def progress(transaction: Transaction, given: Parameters) -> list[Row]:
+    """The last statement of `assignments.refuse_hopeless`."""
+    steps = [row for _, row in _pairs(transaction, "step_executions", given["id"]) if row["state"] == "completed"]
+    return [{"generation": max((row["generation"] for row in steps), default=0)}]
+
+
+async def left_open(transaction: Transaction, given: Parameters) -> list[Row]:
+    """`assignments.left_open`."""
+    steps = _pairs(transaction, "step_executions", given["id"])
+    return [{**row, "step_name": key[1]} for key, row in steps if row["state"] in ("running", "backing_off")]
+
+
 async def plan(transaction: Transaction, given: Parameters) -> list[Row]:
     """The plan of a version."""
     return [{"plan": transaction.get("pipeline_versions", (given["pipeline_id"], given["version"]))["plan"]}]
@@ -328,7 +340,14 @@ _COUNTERPARTS: Final[Mapping[Any, Mapping[str, Answering]]] = {
         "_PRUNE": nothing,
     },
     leases: {"_HOLD": hold, "_DROP": drop},
-    assignments: {"_TAKE": take, "_REFUSE": refuse, "_PLAN": plan, "_REVISIONS": revisions},
+    assignments: {
+        "_TAKE": take,
+        "_REFUSE": refuse,
+        "_LEFT": left_open,
+        "_PROGRESS": progress,
+        "_PLAN": plan,
+        "_REVISIONS": revisions,
+    },
     recovery: {"_CHAIN": chain},
     records: {"_WRITE": write, "_END": end, "_WRITTEN": written, "_KEEP": keep, "_FORGET": forget, "_BEAT": beat},
     retention: {"_KEEP": nothing, "_PRUNE": nothing, "_NEEDED": nothing},

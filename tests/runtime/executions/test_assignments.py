@@ -68,8 +68,19 @@ async def test_an_execution_without_a_plan_can_be_ended_with_the_reason(ready: B
     assert (*found, work) == ("failed", "no_plan", "done")
 
 
-def test_an_execution_that_keeps_killing_supervisors_is_given_up() -> None:
-    claim = Claim(UUID(int=1), WorkKind.EXECUTION, UUID(int=2), {}, MOST_ATTEMPTS + 1, None, attempts=MOST_ATTEMPTS)
-    refuse_hopeless(claim)
-    with pytest.raises(Terminal, match="supervisors died"):
-        refuse_hopeless(replace(claim, attempts=MOST_ATTEMPTS + 1))
+@pytest.mark.parametrize(("finished", "last"), [(0, MOST_ATTEMPTS), (7, MOST_ATTEMPTS + 7)])
+async def test_an_execution_is_given_up_whose_supervisors_die_and_finish_nothing(
+    ready: Bench, finished: int, last: int
+) -> None:
+    saved, _ = await ready.pipeline(DIAMOND)
+    execution = await ready.submit(saved)
+    step = text("""
+        INSERT INTO step_executions (pipeline_execution_id, step_name, step_execution_id, started_at, state, generation)
+        SELECT :id, 'read', 'a', now(), 'completed', :generation WHERE :generation > 0
+    """)
+    async with ready.database.transaction(RUNTIME) as session:
+        await session.execute(step, {"id": execution, "generation": finished})
+        claim = Claim(UUID(int=1), WorkKind.EXECUTION, execution, {}, last, None)
+        await refuse_hopeless(session, claim)
+        with pytest.raises(Terminal, match="supervisors died"):
+            await refuse_hopeless(session, replace(claim, generation=last + 1))

@@ -12,12 +12,15 @@ from sqlalchemy import text
 from models.errors import Retryable
 from models.executions import ExecutionState
 from models.fields import JsonObject
+from runtime.cluster.actors import SupervisorHost
+from runtime.executions.assignments import MOST_ATTEMPTS
 from runtime.executions.checkpoints import FOLDER, LOST_INPUT, Place
 from runtime.executions.executor import OnProgress, Ran, Refs
 from runtime.executions.journal import Fenced, Pace
 from runtime.executions.program import TaskRequest
 from runtime.executions.supervisor import Supervisor
 from runtime.queue import store as queue
+from runtime.settings import Settings
 from tests.kit.definitions import DIAMOND
 from tests.kit.engine import LEASE, Bench
 from tests.kit.eventually import eventually
@@ -129,6 +132,22 @@ async def test_a_task_whose_checkpoint_is_gone_runs_again_with_what_it_needs(
     ((payload,),) = await rows(ready, query, id=execution)
     assert set(payload["again"]) == run - {"load"}
     assert all("its output is gone" in reason for reason in payload["again"].values())
+
+
+async def test_one_that_is_given_up_leaves_no_step_running(ready: Bench, settings: Settings) -> None:
+    execution = await killed(ready, HeldExecutor(ready, before={"load"}), HALF)
+    states = "SELECT step_name, state FROM step_executions WHERE pipeline_execution_id = :id"
+    assert ("load", "running") in [tuple(row) for row in await rows(ready, states, id=execution)]
+    async with ready.database.transaction(RUNTIME) as session:
+        worn = "UPDATE work_items SET generation = :worn, lease_expires_at = now() - interval '1 s' WHERE subject = :id"
+        await session.execute(text(worn), {"id": execution, "worn": 2 * MOST_ATTEMPTS})
+        await queue.release_lapsed(session)
+        (claim,) = await queue.claim(session, "late", executions=1, lease_seconds=LEASE)
+    host = SupervisorHost(settings, ready.database, ready.bus, HeldExecutor(ready), ready.plans)
+    await host.run(claim)
+    assert set(await told(ready, execution)) >= {("step_skipped", "load"), ("execution_failed", None)}
+    left = dict(tuple(row) for row in await rows(ready, states, id=execution))
+    assert left == {**dict.fromkeys(HALF, "completed"), "load": "cancelled"}
 
 
 async def test_who_slept_until_another_completed_runs_nothing(ready: Bench) -> None:
