@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -14,6 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+
+from runtime.resets import resets_told
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +77,11 @@ class Bus:
         """Once more over a new connection, as the pooled one may be older than the server."""
         for attempt in (1, 2):
             try:
-                async with _losing(), redis.pipeline(transaction=False) as pipe:
-                    for topic in topics:
-                        pipe.publish(topic, "")
-                    await pipe.execute()
+                with resets_told():
+                    async with redis.pipeline(transaction=False) as pipe:
+                        for topic in topics:
+                            pipe.publish(topic, "")
+                        await pipe.execute()
                 return
             except (RedisConnectionError, OSError):
                 if attempt == 2 or self._away_since is not None:
@@ -101,14 +104,15 @@ class Bus:
                 yield None
                 continue
             try:
-                async for topic in self._subscribed(self._redis, topics, every):
-                    yield topic
+                with resets_told():
+                    async for topic in self._subscribed(self._redis, topics, every):
+                        yield topic
             except (RedisError, OSError):
                 await asyncio.sleep(min(every, RECONNECT_SECONDS))
                 yield None
 
     async def _subscribed(self, redis: Redis, topics: tuple[str, ...], every: float) -> AsyncIterator[str | None]:
-        async with _losing(), redis.pubsub() as channel:
+        async with redis.pubsub() as channel:
             exact = [topic for topic in topics if not topic.endswith("*")]
             patterns = [topic for topic in topics if topic.endswith("*")]
             if exact:
@@ -138,17 +142,6 @@ class Bus:
 
 _CONFIRMATIONS: Final = ("subscribe", "psubscribe")
 _MESSAGES: Final = ("message", "pmessage")
-
-
-@asynccontextmanager
-async def _losing() -> AsyncIterator[None]:
-    """uvloop raises RuntimeError, where asyncio raises OSError, for a connection whose end it has yet to tell."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "handler is closed" not in str(error):
-            raise
-        raise ConnectionResetError(str(error)) from error
 
 
 async def _next(channel: PubSub, kinds: tuple[str, ...], within: float) -> str | None:

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import TextClause
 
 from models.errors import DomainError, Exhausted
+from runtime.resets import resets_told
 
 T = TypeVar("T")
 
@@ -148,14 +149,11 @@ class Connections:
         while self._idle:
             connection = self._idle.pop()
             try:
-                await connection.execute(begin)
+                with resets_told():
+                    await connection.execute(begin)
                 return connection
             except _LOSSES:
                 connection.terminate()
-            except RuntimeError as error:
-                connection.terminate()
-                if not _is_of_closed(error):
-                    raise
             except BaseException:
                 connection.terminate()
                 raise
@@ -183,11 +181,8 @@ _LOSSES: Final = (
 @contextmanager
 def _translating(connection: asyncpg.Connection | None, translated: Translator) -> Iterator[None]:
     try:
-        yield
-    except RuntimeError as error:
-        if not _is_of_closed(error):
-            raise
-        raise translated(ConnectionError(str(error))) or error from error
+        with resets_told():
+            yield
     except _FAILURES as error:
         # asyncpg says only `connection is closed` of one that the server dropped, or breaks before it has noticed.
         is_closed = isinstance(error, asyncpg.InterfaceError) and (connection is None or connection.is_closed())
@@ -196,11 +191,6 @@ def _translating(connection: asyncpg.Connection | None, translated: Translator) 
         if known is None:
             raise
         raise known from error
-
-
-def _is_of_closed(error: RuntimeError) -> bool:
-    """Whether it is uvloop's, for a connection whose end it has yet to tell."""
-    return "handler is closed" in str(error)
 
 
 async def prepared(connection: asyncpg.Connection) -> asyncpg.Connection:

@@ -22,6 +22,7 @@ from runtime.connectors._postgres_config import NOTICING_LOSS, PostgresConfig
 from runtime.connectors._postgres_errors import is_lost, of_asyncpg, translated, unreachable
 from runtime.connectors._postgres_names import TableName, literal
 from runtime.connectors._postgres_pool import Keeping, Pool
+from runtime.resets import resets_told
 
 CLOSE_SECONDS = 2.0
 CHUNKS_AHEAD = 2
@@ -56,7 +57,8 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
 def _wait(work: Coroutine[Any, Any, T]) -> T:
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
-        return future.result()
+        with resets_told():
+            return future.result()
     except BaseException:
         future.cancel()
         raise
@@ -64,7 +66,8 @@ def _wait(work: Coroutine[Any, Any, T]) -> T:
 
 async def _close_softly(connection: asyncpg.Connection) -> None:
     try:
-        await connection.close(timeout=CLOSE_SECONDS)
+        with resets_told():
+            await connection.close(timeout=CLOSE_SECONDS)
     except _FAILURES:
         connection.terminate()
 
@@ -165,7 +168,7 @@ class Session:
                     break
             else:
                 _put(queue, None, copying)
-            with self._translating(""):
+            with self._translating(""), resets_told():
                 return int(copying.result().rsplit(" ", 1)[-1])
         except BaseException:
             if not copying.done():

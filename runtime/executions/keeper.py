@@ -107,13 +107,16 @@ class Keeper:
             saving.cancel()
 
     async def kept(self, within: float = SAVE_SECONDS) -> list[Kept]:
-        """Write what is not written yet, and answer what is there after at most `within` seconds."""
+        """Write what is not written yet, and answer what is there after at most `within` seconds.
+
+        Of tasks that are done when it is called, never of later ones: their completion is not told with these.
+        """
+        found, self._reported = self._reported, []
         for task, (attempt, result) in self._waiting.items():
             self._saving[task] = asyncio.create_task(self._written(task, attempt, result))
         self._waiting.clear()
         if self._saving:
             await asyncio.wait(self._saving.values(), timeout=within)
-        found, self._reported = self._reported, []
         self._is_used |= bool(found or self._saving)
         for task, saving in list(self._saving.items()):
             if saving.done():

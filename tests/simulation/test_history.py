@@ -71,6 +71,7 @@ WRONGS = {
         RIGHT, events=[replace(event, attempt=1) if event.seq == 5 else event for event in EVENTS]
     ),
     "its work item is claimed": replace(RIGHT, work=[Work(UUID(int=2), ONE, WorkState.CLAIMED)]),
+    "its step load is running": replace(RIGHT, steps=[replace(RIGHT.steps[0], state=StepState.RUNNING)]),
     "went from completed to running": replace(
         RIGHT, moves=[Move("pipeline_executions", ONE, "completed", "running", (1, 1))]
     ),

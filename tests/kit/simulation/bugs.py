@@ -11,6 +11,8 @@ from runtime.cluster.actors import SupervisorHost
 from runtime.cluster.dispatcher import Dispatcher, SupervisorHandle
 from runtime.database import Identity
 from runtime.executions.assignments import Taken
+from runtime.executions.checkpoints import Kept
+from runtime.executions.keeper import SAVE_SECONDS, Keeper, Keeps
 from runtime.executions.state import Failure
 from runtime.executions.supervisor import Supervisor
 from runtime.queue.store import Claim
@@ -157,6 +159,27 @@ class RetryingHost(SupervisorHost):
         return Retrying(right.assignment, self._executor, right.journal, right.keeper, self._clock)
 
 
+class Hasty(Keeper):
+    """Tells, with what was done when it was asked, of what was done since."""
+
+    async def kept(self, within: float = SAVE_SECONDS) -> list[Kept]:
+        """What is written, and every report there is by now."""
+        found = await super().kept(within)
+        later, self._reported = self._reported, []
+        return [*found, *later]
+
+
+class HastyHost(SupervisorHost):
+    """Has such a keeper."""
+
+    async def _supervisor(self, taken: Taken) -> Supervisor:
+        right = await super()._supervisor(taken)
+        keeps = Keeps.of(taken.plan, dry_run=taken.context.dry_run)
+        shelf = self.shelves(self._settings.artifacts, taken.holding.execution_id)
+        keeper = Hasty(self._executor.save, shelf, keeps, taken.holding.generation)
+        return Supervisor(right.assignment, self._executor, right.journal, keeper, self._clock)
+
+
 class Deaf(Dispatcher):
     """Looks only when it is told to."""
 
@@ -222,6 +245,7 @@ BUGS: Final[dict[str, Parts]] = {
     "all_held_are_released": Parts({"let_go": all_held_are_released}),
     "due_does_not_see_what_runs": Parts({"due": due_does_not_see_what_runs}),
     "moments_are_submitted_and_not_told": Parts({"record": moments_are_submitted_and_not_told}),
+    "reports_before_completions": Parts(host=HastyHost),
     "retry_counts_from_zero": Parts(host=RetryingHost),
     "lost_wakeup_without_poll": Parts(dispatcher=Deaf),
     "slots_are_kept": Parts(dispatcher=Keeping),

@@ -287,11 +287,14 @@ def _illegal_attempts(execution: UUID, story: Sequence[Told]) -> Iterator[str]:
 
 
 def unsettled(history: History) -> Iterator[str]:
-    """Nobody holds work of an execution that has ended, and nobody waits for it."""
+    """Nobody holds work of an execution that has ended, nobody waits for it, and none of its steps is under way."""
     ended = {one.id for one in history.executions if one.state.is_terminal}
     for item in history.work:
         if item.subject in ended and item.state in (WorkState.QUEUED, WorkState.CLAIMED):
             yield f"execution {item.subject} has ended and its work item is {item.state}"
+    for step in history.steps:
+        if step.execution in ended and step.state in (StepState.RUNNING, StepState.BACKING_OFF):
+            yield f"execution {step.execution} has ended and its step {step.step} is {step.state}"
 
 
 def repeated(history: History) -> Iterator[str]:

@@ -1,8 +1,12 @@
 """A run is published once, by nobody of an older generation, and a run that breaks leaves nothing."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -178,6 +182,50 @@ def test_a_connection_killed_amid_a_load_leaves_the_table_as_it_was(place: Place
     counts = destination.load(target, run, wide.slice(10).to_reader(), CursorMove("kept"))
     assert counts.inserted == 199_990
     assert destination.cursor(run.pipeline_id, run.step) == "kept"
+
+
+RESET_AMID_A_COPY = r"""
+import asyncio, sys, threading
+import uvloop
+from models.errors import Retryable
+from models.fields import parse
+from runtime.connectors._postgres_config import PostgresConfig
+from runtime.connectors._postgres_session import Session
+from tests.kit.faults import LOOPBACK, FaultProxy, to_socket
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+socket, database, user = sys.argv[1:]
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+proxy = FaultProxy(to_socket(socket))
+asyncio.run_coroutine_threadsafe(proxy.start(), loop).result()
+config = parse(PostgresConfig, {"host": LOOPBACK, "port": proxy.port, "database": database, "user": user})
+def chunks():
+    yield memoryview(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+    for number in range(400):
+        if number == 200:
+            loop.call_soon_threadsafe(proxy.reset)
+        yield memoryview(b"\0\1\0\0\3\xe8" + b"x" * 1000)
+try:
+    with Session(config) as session:
+        session.execute("CREATE TEMP TABLE arriving (value text)")
+        session.copy("arriving", ["value"], chunks())
+except Retryable as error:
+    print(error.message)
+"""
+
+
+def test_a_link_that_is_reset_amid_a_load_is_told_as_such_under_uvloop_too(place: Place) -> None:
+    parts = place.config().parts
+    socket = f"{parts['host']}/.s.PGSQL.{parts['port']}"
+    done = subprocess.run(
+        [sys.executable, "-c", RESET_AMID_A_COPY, socket, parts["dbname"], parts["user"]],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert done.stdout.endswith("cannot be reached: the connection was reset\n"), done.stderr
 
 
 def test_loads_into_a_new_database_do_not_trip_over_each_other(place: Place) -> None:

@@ -257,6 +257,24 @@ async def test_what_takes_long_to_write_follows_later(tmp_path: Path) -> None:
     assert not keeper.is_saving
 
 
+async def test_what_is_done_while_others_are_written_is_told_the_next_time(tmp_path: Path) -> None:
+    writing, gate = asyncio.Event(), asyncio.Event()
+
+    async def save(_: TaskResult, file: str) -> Place:
+        writing.set()
+        await gate.wait()
+        return Place(file, 1, 1)
+
+    keeper = Keeper(save, Shelf(tmp_path, uuid4()), Keeps(Keeping.ALWAYS, frozenset({"t"}), frozenset({"load"})), 1)
+    keeper.done("t", 1, TaskResult(TaskReport(())))
+    first = asyncio.create_task(keeper.kept())
+    await writing.wait()
+    keeper.done("load", 1, TaskResult(TaskReport(())))
+    gate.set()
+    assert [one.task for one in await first] == ["t"]
+    assert [one.task for one in await keeper.kept()] == ["load"]
+
+
 async def test_checkpoints_are_dropped_when_their_retention_is_over(ready: Bench) -> None:
     saved, _ = await ready.pipeline({**BROKEN, "pipeline_name": "broken"})
     (old, _), (new, _) = await ready.again(saved), await ready.again(saved)
