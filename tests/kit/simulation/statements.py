@@ -15,6 +15,7 @@ from runtime.backfills import control
 from runtime.executions import assignments, bulk, deadlines, records, recovery, retention
 from runtime.queue import leases
 from runtime.queue import store as queue
+from runtime.queue.kinds import WorkKind
 from runtime.schedules import store as schedules
 from runtime.schedules import watching
 from runtime.statements import Parameters
@@ -44,7 +45,8 @@ async def release_where(transaction: Transaction, is_lapsed: Callable[[Row], boo
         if row["state"] == "claimed" and is_lapsed(row) and not transaction.is_locked("work_items", key)
     ]
     for key in lapsed:
-        transaction.write("work_items", key, {**await transaction.lock("work_items", key), **FREE})
+        row = await transaction.lock("work_items", key)
+        transaction.write("work_items", key, {**row, **FREE, "run_after": _rested(transaction, row)})
     return [{"id": key} for key in lapsed]
 
 
@@ -52,7 +54,19 @@ async def release(transaction: Transaction, given: Parameters) -> list[Row]:
     """`queue.release`."""
     ours = _ours(given)
     is_held = lambda row: ours(row) and bool(row["holder"] == given["holder"])  # noqa: E731
-    return _id(await transaction.update("work_items", given["id"], is_held, FREE))
+    back = {**FREE, "run_after": _rested(transaction, transaction.get("work_items", given["id"]))}
+    return _id(await transaction.update("work_items", given["id"], is_held, back))
+
+
+def _rested(transaction: Transaction, item: Row) -> object:
+    """`wedsync.rested`: when an item may be claimed again."""
+    if item.get("kind") != WorkKind.EXECUTION:
+        return item.get("run_after")
+    steps = (row for _, row in _pairs(transaction, "step_executions", item["subject"]) if row["state"] == "completed")
+    fruitless = item["generation"] - max((row["generation"] for row in steps), default=0)
+    if fruitless <= 2:
+        return item["run_after"]
+    return seconds_after(transaction, min(30, 0.25 * 2 ** (fruitless - 2)))
 
 
 async def renew(transaction: Transaction, given: Parameters) -> list[Row]:
