@@ -1,16 +1,18 @@
 """Kills parts of Ray and the runtime's own process; whoever started the runtime starts it again."""
 
 import asyncio
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import psutil
 
 from tests.chaos.figures import Figure, spread
 from tests.chaos.judge import History, require
-from tests.chaos.killing import Size
-from tests.chaos.load import Load
-from tests.chaos.world import World, now
+from tests.chaos.killing import Size, meanwhile
+from tests.chaos.load import Load, pause
+from tests.chaos.world import SUPERVISOR, World, now
 from tests.kit.eventually import eventually
 
 AGAIN_SECONDS = 180.0
@@ -60,6 +62,52 @@ async def raylet(world: World, size: Size) -> list[Figure]:
 async def head(world: World, size: Size) -> list[Figure]:
     """kill -9 of the head's store of the cluster's state."""
     return await _killed(world, size, "Ray's head", lambda: world.part("gcs_server"))
+
+
+async def node(world: World, size: Size) -> list[Figure]:
+    """kill -9 of a node of a cluster, with all that runs there; another joins in its place."""
+    fault, load = "kill -9 of a Ray node of three", await Load.made(world, "node")
+    kills = list[datetime]()
+    lost = 0
+
+    async def fullest() -> psutil.Process | None:
+        """The node besides the head where most supervisors supervise now."""
+        busy = {one: await asyncio.to_thread(_busy, one) for one in world.cluster.nodes[1:]}
+        found = max(busy, key=lambda one: busy[one])
+        return found if busy[found] else None
+
+    async def kill_now_and_then() -> None:
+        nonlocal lost
+        while len(kills) < size.kills:
+            await pause(random.uniform(*size.pauses))
+            victim = await eventually(fullest, within=AGAIN_SECONDS, because="a node supervises")
+            lost += await asyncio.to_thread(_busy, victim)
+            kills.append(now())
+            await asyncio.to_thread(world.cluster.kill, victim)
+            await world.cluster.add()
+
+    async with meanwhile(kill_now_and_then()):
+        while len(kills) < size.kills:
+            await load.run(size.runs, size.at_once)
+    await require(load)
+    history = await _history(load)
+    after = [at for at in history.takeovers() if at > kills[0]]
+    since = [(at - max(kill for kill in kills if kill <= at)).total_seconds() for at in after]
+    return [
+        Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
+        Figure(fault, "kills, of supervisors at work:", f"{len(kills)}, {lost}"),
+        Figure(fault, "runs taken over", spread(since), "<= 30 s"),
+        Figure(fault, "finished steps run again:", str(history.steps_run_again())),
+    ]
+
+
+def _busy(node: psutil.Process) -> int:
+    """How many supervisors supervise on a node now."""
+    count = 0
+    for process in node.children(recursive=True):
+        with suppress(psutil.Error):
+            count += f"{SUPERVISOR}.run" in " ".join(process.cmdline())
+    return count
 
 
 async def dispatcher(world: World, size: Size) -> list[Figure]:

@@ -39,15 +39,15 @@ async def memory(world: World, size: Size) -> list[Figure]:
                 with suppress(DomainError):
                     run = await client.execute(name, {})
                     await ended(client, run.id)
-                    told[_ending(await client.execution(run.id))] += 1
+                    told[ending(await client.execution(run.id))] += 1
                 await pause(size.pauses[0])
 
     async with world.client() as client:
         await client.save(Entry(EntryKind.PIPELINE, greedy(name, others.name)))
     await others.run(size.at_once, size.at_once)
-    alone = await _took(others, size)
+    alone = await took(others, size)
     async with meanwhile(outgrow()):
-        beside = await _took(others, size)
+        beside = await took(others, size)
     await require(others)
     refuse([f"{count} ended as {ending}" for ending, count in told.items() if ending != "memory_limit"])
     refuse(["nothing outgrew its memory"] * (not told))
@@ -57,13 +57,14 @@ async def memory(world: World, size: Size) -> list[Figure]:
     ]
 
 
-def _ending(run: Execution) -> str:
+def ending(run: Execution) -> str:
+    """How a run ended: the type of its error, or its state."""
     if run.state is ExecutionState.FAILED and run.error_details is not None:
         return str(run.error_details.error_type)
     return run.state.value
 
 
-async def _took(others: Load, size: Size) -> float:
+async def took(others: Load, size: Size) -> float:
     """Seconds for so many runs."""
     began = time.monotonic()
     await others.run(size.runs, size.at_once)

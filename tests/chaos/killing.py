@@ -111,7 +111,8 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
         return [(process, "") for process in world.supervisors(busy=True)]
 
     async with meanwhile(kill_now_and_then(victims, size, killed)):
-        await load.run(size.runs, size.at_once)
+        while len(killed) < size.kills:
+            await load.run(size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     resumed = delays([at for _, at in killed], history.takeovers())
