@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from api.client import Client
 from models.errors import DomainError
 from models.executions import ExecutionState
@@ -22,11 +24,13 @@ from tests.chaos.judge import landed, refuse, unended
 from tests.chaos.killing import Size, meanwhile
 from tests.chaos.load import Load, ended, load, pause, step
 from tests.chaos.world import World
+from tests.kit.eventually import eventually
 
 WIDE: Final = "SELECT n AS id, repeat('x', 1000) AS text FROM generate_series(1, 40000) AS n"
 """Forty MB, which the shelf has no room for until it is made larger."""
 PIECE: Final = b"\0" * 65_536
 MENDED_MB: Final = 512
+NOTICED_SECONDS: Final = 120.0
 
 
 def wide(name: str, place: str) -> JsonObject:
@@ -88,13 +92,25 @@ async def _all(world: World, size: Size) -> list[Figure]:
     freed = list[float]()
     typed = Counter[str]()
 
+    async def fill_until_noticed(ballast: Path) -> None:
+        """What PostgreSQL frees meanwhile is filled, too. Its log lies on the disk and tells nothing then."""
+
+        async def is_noticed() -> bool:
+            await asyncio.to_thread(_fill, ballast)
+            try:
+                await world.rows("CREATE TEMP TABLE more AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
+            except asyncpg.DiskFullError:
+                return True
+            return False
+
+        await eventually(is_noticed, within=NOTICED_SECONDS, because="PostgreSQL has no room for what it is to write")
+
     async def fill_now_and_then() -> None:
         while len(freed) < size.kills:
             await pause(random.uniform(*size.pauses))
             ballast = world.folder / "ballast"
-            await asyncio.to_thread(_fill, ballast)
+            await fill_until_noticed(ballast)
             await pause(random.uniform(*size.pauses))
-            await asyncio.to_thread(_fill, ballast)
             await asyncio.to_thread(ballast.unlink)
             began = time.monotonic()
             await world.start_postgres()
@@ -112,7 +128,7 @@ async def _all(world: World, size: Size) -> list[Figure]:
     refuse([*await unended(runs), *await landed(runs)])
     return [
         Figure(fault, "runs, each landed once:", f"{typed.total()}, {typed['disk_full']} of them by a retry"),
-        Figure(fault, "times:", str(len(freed))),
+        Figure(fault, "times that PostgreSQL had no room for a write:", str(len(freed))),
         Figure(fault, "a run completed after there was room", spread(freed)),
     ]
 
