@@ -30,9 +30,6 @@ class Size:
     kills: int
 
 
-Victim: TypeAlias = tuple[psutil.Process, str]
-"""A process, and the task that it runs."""
-
 Kill: TypeAlias = tuple[str, datetime]
 """The task of a process that was killed, and when."""
 
@@ -52,16 +49,21 @@ async def meanwhile(work: Awaitable[None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def kill_now_and_then(victims: Callable[[], list[Victim]], size: Size, killed: list[Kill]) -> None:
-    """Kill one of the victims there are, at random, until there have been enough."""
+async def kill_now_and_then(
+    victims: Callable[[], list[psutil.Process]], size: Size, killed: list[Kill], *, idle: bool = False
+) -> None:
+    """Kill one of the victims there are, at random, until there have been enough; `idle` ones too, that run no task."""
     while len(killed) < size.kills:
         await pause(random.uniform(*size.pauses))
         found = await asyncio.to_thread(victims)
         if found:
             with suppress(psutil.NoSuchProcess):
-                process, task = random.choice(found)
-                killed.append((task, now()))
-                process.kill()
+                process = random.choice(found)
+                # To look at all of them takes a while, in which this one may have begun another.
+                task = task_of(" ".join(process.cmdline()))
+                if task or idle:
+                    killed.append((task, now()))
+                    process.kill()
 
 
 async def kill_at_commit(world: World, size: Size, killed: list[Kill]) -> None:
@@ -107,10 +109,7 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
     fault, load = "kill -9 of supervisors", await Load.made(world, "supervisors")
     killed = list[Kill]()
 
-    def victims() -> list[Victim]:
-        return [(process, "") for process in world.supervisors(busy=True)]
-
-    async with meanwhile(kill_now_and_then(victims, size, killed)):
+    async with meanwhile(kill_now_and_then(lambda: world.supervisors(busy=True), size, killed, idle=True)):
         while len(killed) < size.kills:
             await load.run(size.runs, size.at_once)
     await require(load)

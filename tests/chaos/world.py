@@ -123,10 +123,9 @@ class World:
         """The process that claims work."""
         return next(process for process, title in self.ray() if title.startswith(f"ray::{DISPATCHER}"))
 
-    def workers(self) -> list[tuple[psutil.Process, str]]:
-        """The processes that run a step now, each with its task."""
-        found = [(process, task_of(title)) for process, title in self.ray()]
-        return [(process, task) for process, task in found if task]
+    def workers(self) -> list[psutil.Process]:
+        """The processes that run a step now."""
+        return [process for process, title in self.ray() if task_of(title)]
 
     def part(self, name: str) -> psutil.Process:
         """A process of Ray itself: `raylet` or `gcs_server`."""
