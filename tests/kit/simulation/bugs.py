@@ -18,7 +18,7 @@ from runtime.executions.supervisor import Supervisor
 from runtime.queue.store import Claim
 from runtime.schedules.ticker import LEASE
 from runtime.statements import Parameters, Statements
-from tests.kit.simulation import claiming, scheduling, statements
+from tests.kit.simulation import claiming, queueing, scheduling, statements
 from tests.kit.simulation.destination import Ungoverned
 from tests.kit.simulation.store import Row, SimulatedDatabase, SimulatedStatements, Transaction
 from tests.kit.simulation.world import Parts
@@ -64,7 +64,7 @@ async def journal_reuses_seq(transaction: Transaction, given: Parameters) -> lis
 
 async def release_running(transaction: Transaction, _given: Parameters) -> list[Row]:
     """What is held is put back whether its lease has lapsed or not."""
-    return await statements.release_where(transaction, _always)
+    return await queueing.release_where(transaction, _always)
 
 
 async def lapsed_stay_claimed(_transaction: Transaction, _given: Parameters) -> list[Row]:
@@ -125,7 +125,7 @@ async def leader_never_gives_way(transaction: Transaction, given: Parameters) ->
     known = transaction.get("leases", given["name"])
     if given["name"] == LEASE and known and known["holder"] != given["holder"]:
         return []
-    return await statements.hold(transaction, given)
+    return await queueing.hold(transaction, given)
 
 
 async def all_held_are_released(transaction: Transaction, _given: Parameters) -> list[Row]:

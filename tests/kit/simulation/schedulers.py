@@ -132,4 +132,4 @@ def _pipeline(max_active: int | None) -> Row:
 
 def _row(identity: UUID, pipeline: UUID, first: datetime, due_at: datetime) -> dict[str, Any]:
     moments = {"next_fire_at": first, "due_at": due_at, "last_fire_at": None, "updated_at": BEGINNING}
-    return {"id": identity, "pipeline_id": pipeline, "is_paused": False, **moments}
+    return {"id": identity, "pipeline_id": pipeline, "is_paused": False, "watches": None, **moments}
