@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from models.errors import Conflict
 from models.events import EventKind
 from runtime.statements import Parameters
 from tests.kit.simulation.queueing import WAITING
@@ -44,6 +45,8 @@ def request_of(identity: UUID, pipeline: UUID, ids: Sequence[UUID], bounds: Sequ
 
 async def request(transaction: Transaction, given: Parameters) -> list[Row]:
     """The last statement of `requests.request`: a backfill, and an execution of each chunk."""
+    if await transaction.lock("backfills", given["id"]):
+        raise Conflict("duplicate key value violates unique constraint", hint="ask for another")
     keys: Any = given["keys"]
     columns: list[Any] = [given[name] for name in ("ids", "starts", "ends")]
     pipeline: Any = given["pipeline_id"]
@@ -66,26 +69,33 @@ async def request(transaction: Transaction, given: Parameters) -> list[Row]:
     return []
 
 
-async def keep_backfills(transaction: Transaction, _given: Parameters) -> list[Row]:
+async def keep_backfills(transaction: Transaction, given: Parameters) -> list[Row]:
     """`control.keep`: skips what is locked, and looks at the items once."""
+    return await keep_where(transaction, given)
+
+
+async def keep_where(
+    transaction: Transaction, _given: Parameters, going: Sequence[str] = GOING, unfinished_states: Sequence[str] = OPEN
+) -> list[Row]:
+    """Let chunks go while so few are in these states, and finish backfills none of whose chunks is in those."""
     unfinished = [key for key, row in transaction.rows("backfills") if row["finished_at"] is None]
     mine = [key for key in unfinished if transaction.try_lock("backfills", key)]
     released = finished = 0
     for key in mine:
         row, items = transaction.get("backfills", key), list(_items(transaction, key))
-        if not any(item["state"] in OPEN for _, item in items):
+        if not any(item["state"] in unfinished_states for _, item in items):
             now = {"state": _ended(transaction, key, row), "finished_at": transaction.now}
             transaction.write("backfills", key, {**row, **now})
             finished += 1
         elif row["state"] == "running" and _may_start(transaction, row):
-            for item in _next(row, items):
+            for item in _next(row, items, going):
                 queued = {"state": "queued", "run_after": transaction.now}
                 released += bool(await transaction.update("work_items", item, _is_held, queued))
     return [{"open": len(mine) - finished, "released": released}]
 
 
-def _next(backfill: Row, items: list[tuple[object, Row]]) -> list[object]:
-    going = sum(item["state"] in GOING for _, item in items)
+def _next(backfill: Row, items: list[tuple[object, Row]], states: Sequence[str]) -> list[object]:
+    going = sum(item["state"] in states for _, item in items)
     held = sorted((one for one in items if one[1]["state"] == "held"), key=lambda one: one[1]["created_at"])
     return [key for key, _ in held][: max(0, backfill["most_at_once"] - going)]
 

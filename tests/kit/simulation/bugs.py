@@ -18,7 +18,7 @@ from runtime.executions.supervisor import Supervisor
 from runtime.queue.store import Claim
 from runtime.schedules.ticker import LEASE
 from runtime.statements import Parameters, Statements
-from tests.kit.simulation import claiming, queueing, scheduling, statements
+from tests.kit.simulation import backfilling, claiming, queueing, scheduling, statements
 from tests.kit.simulation.destination import Ungoverned
 from tests.kit.simulation.store import Row, SimulatedDatabase, SimulatedStatements, Transaction
 from tests.kit.simulation.world import Parts
@@ -144,6 +144,16 @@ async def moments_are_submitted_and_not_told(_transaction: Transaction, _given: 
     return []
 
 
+async def chunks_that_wait_do_not_count(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Only what is claimed counts against the chunks that a backfill has at once."""
+    return await backfilling.keep_where(transaction, given, going=("claimed",))
+
+
+async def backfills_end_before_their_chunks(transaction: Transaction, given: Parameters) -> list[Row]:
+    """A backfill is finished once its last chunk is claimed."""
+    return await backfilling.keep_where(transaction, given, unfinished_states=("held", "queued"))
+
+
 class Retrying(Supervisor):
     """Forgets how often a task was tried."""
 
@@ -245,6 +255,8 @@ BUGS: Final[dict[str, Parts]] = {
     "all_held_are_released": Parts({"let_go": all_held_are_released}),
     "due_does_not_see_what_runs": Parts({"due": due_does_not_see_what_runs}),
     "moments_are_submitted_and_not_told": Parts({"record": moments_are_submitted_and_not_told}),
+    "chunks_that_wait_do_not_count": Parts({"keep_backfills": chunks_that_wait_do_not_count}),
+    "backfills_end_before_their_chunks": Parts({"keep_backfills": backfills_end_before_their_chunks}),
     "reports_before_completions": Parts(host=HastyHost),
     "retry_counts_from_zero": Parts(host=RetryingHost),
     "lost_wakeup_without_poll": Parts(dispatcher=Deaf),

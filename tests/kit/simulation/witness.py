@@ -6,10 +6,13 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+from models.backfills import BackfillState
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
-from tests.kit.simulation.history import Accepted, Crowd, Fired, History, Move, Ran, Stepped, Told, Work
+from runtime.schedules.ticker import LEASE
+from tests.kit.simulation.backfilling import GOING, OPEN
+from tests.kit.simulation.history import Accepted, Backfilled, Crowd, Fired, History, Move, Ran, Stepped, Told, Work
 from tests.kit.simulation.pipelines import loads_of
 from tests.kit.simulation.scheduling import NEVER
 from tests.kit.simulation.store import BEGINNING, Change, Row
@@ -56,6 +59,31 @@ def history_of(world: World) -> History:
         ],
         scheduled=[row["id"] for row in tables["pipeline_executions"].values() if row["execution_type"] == "scheduled"],
         crowds=list(_crowds(world)),
+        backfills=[_backfilled(world, row) for row in tables["backfills"].values()],
+        leaders=[
+            change.after["holder"]
+            for change in world.server.changes
+            if change.table == "leases" and change.key == LEASE and _changes(change, "holder") and change.after
+        ],
+    )
+
+
+def _changes(change: Change, column: str) -> bool:
+    return bool(change.before.get(column) != change.after.get(column))
+
+
+def _backfilled(world: World, row: Row) -> Backfilled:
+    executions = world.server.tables["pipeline_executions"].values()
+    chunks = [one["id"] for one in executions if one["backfill_id"] == row["id"]]
+    open_items, left = set[object](), 0
+    for change in world.server.changes:
+        if change.table == "work_items" and change.after and change.after["backfill_id"] == row["id"]:
+            goes_on = change.after["state"] in OPEN
+            (open_items.add if goes_on else open_items.discard)(change.key)
+        elif change.table == "backfills" and change.key == row["id"] and _changes(change, "finished_at"):
+            left = len(open_items)
+    return Backfilled(
+        row["id"], BackfillState(row["state"]), row["finished_at"] is not None, chunks, row["total"], left
     )
 
 
@@ -105,6 +133,9 @@ def _crowds(world: World) -> Iterator[Crowd]:
     if limits.max_active is not None:
         for pipeline in world.clients.plans:
             yield Crowd(f"pipeline {pipeline}", _most(world, partial(_is_claimed, of=pipeline)), limits.max_active)
+    for backfill in world.server.tables["backfills"].values():
+        going = partial(_goes_on, of=backfill["id"])
+        yield Crowd(f"backfill {backfill['id']}", _most(world, going), backfill["most_at_once"])
     for one in schedulers.calendars:
         own = {
             row["id"]
@@ -116,6 +147,10 @@ def _crowds(world: World) -> Iterator[Crowd]:
 
 def _is_claimed(row: Row, of: object = None) -> bool:
     return row.get("state") == "claimed" and of in (None, row["pipeline_id"])
+
+
+def _goes_on(row: Row, of: object) -> bool:
+    return bool(row and row["backfill_id"] == of and row["state"] in GOING)
 
 
 def _may_run(row: Row, of: set[UUID]) -> bool:
