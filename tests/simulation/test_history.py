@@ -89,6 +89,10 @@ WRONGS = {
     "was decided 2 times": replace(RIGHT, calendars=[CALENDAR], fires=[FIRED, replace(FIRED, execution=None)]),
     "when it was not due": replace(RIGHT, calendars=[replace(CALENDAR, moments=[])], fires=[FIRED]),
     "which is not there": replace(RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, execution=UUID(int=9))]),
+    "was not passed over": replace(RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, was_paused=True)]),
+    "was passed over as if it were paused": replace(
+        RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, execution=None, passes=True)]
+    ),
     "was started by 0 moments of a schedule": replace(RIGHT, scheduled=[ONE]),
     "ran at once in the pool, of 1 at most": replace(RIGHT, crowds=[Crowd("the pool", 2, 1)]),
     "has not finished": replace(RIGHT, backfills=[replace(BACKFILLED, is_finished=False)]),

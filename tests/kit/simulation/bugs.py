@@ -139,6 +139,11 @@ async def due_does_not_see_what_runs(transaction: Transaction, given: Parameters
     return [{**row, "is_busy": False} for row in await scheduling.due(transaction, given)]
 
 
+async def due_does_not_see_a_pause(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Whether a schedule is paused is not looked at."""
+    return [{**row, "is_paused": False} for row in await scheduling.due(transaction, given)]
+
+
 async def moments_are_submitted_and_not_told(_transaction: Transaction, _given: Parameters) -> list[Row]:
     """Nothing is written down of a moment."""
     return []
@@ -254,6 +259,7 @@ BUGS: Final[dict[str, Parts]] = {
     "leader_never_gives_way": Parts({"hold": leader_never_gives_way}),
     "all_held_are_released": Parts({"let_go": all_held_are_released}),
     "due_does_not_see_what_runs": Parts({"due": due_does_not_see_what_runs}),
+    "due_does_not_see_a_pause": Parts({"due": due_does_not_see_a_pause}),
     "moments_are_submitted_and_not_told": Parts({"record": moments_are_submitted_and_not_told}),
     "chunks_that_wait_do_not_count": Parts({"keep_backfills": chunks_that_wait_do_not_count}),
     "backfills_end_before_their_chunks": Parts({"keep_backfills": backfills_end_before_their_chunks}),

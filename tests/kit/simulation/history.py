@@ -107,11 +107,16 @@ class Calendar:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A decision upon a moment of a schedule, and the execution that it submitted; two decisions are here twice."""
+    """A decision upon a moment of a schedule, and the execution that it submitted; two decisions are here twice.
+
+    `was_paused` says that the schedule was paused then, `passes` that it was passed over because of that.
+    """
 
     schedule: UUID
     at: datetime
     execution: UUID | None = None
+    was_paused: bool = False
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +354,15 @@ def unfounded(history: History) -> Iterator[str]:
             yield f"execution {execution} was started by {started[execution]} moments of a schedule"
 
 
+def unpaused(history: History) -> Iterator[str]:
+    """A moment of a paused schedule is passed over, and is so only then."""
+    for one in history.fires:
+        if one.was_paused and not one.passes:
+            yield f"schedule {one.schedule} was paused, and its moment {one.at:%H:%M:%S} was not passed over"
+        elif one.passes and not one.was_paused:
+            yield f"the moment {one.at:%H:%M:%S} of schedule {one.schedule} was passed over as if it were paused"
+
+
 def crowded(history: History) -> Iterator[str]:
     """No more run at once than are allowed to."""
     for one in history.crowds:
@@ -383,6 +397,7 @@ RULES: Final = (
     unsettled,
     undecided,
     unfounded,
+    unpaused,
     crowded,
 )
 

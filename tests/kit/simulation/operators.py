@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 from models.errors import DomainError
+from models.fields import JsonObject
+from models.pipelines import DataPipeline, PipelineType
 from runtime.access.principal import Principal
 from runtime.backfills import control, requests
+from runtime.schedules.store import set_paused
 from runtime.statements import Statements
 from tests.kit.simulation.backfilling import request_of
 from tests.kit.simulation.clients import PIPELINES
@@ -20,9 +23,22 @@ if TYPE_CHECKING:
 Work: TypeAlias = Callable[[Statements], Awaitable[object]]
 
 BACKFILL_WORLDS: Final = 0.05
+PAUSED_SCHEDULES: Final = 0.4
 MOST_CHUNKS: Final = 4
 RUNTIME: Final = Principal.runtime()
 FINAL: Final = ("already_ended", "not_found")
+
+
+def scheduled(pipeline: UUID, config: JsonObject) -> DataPipeline:
+    """A pipeline, as far as its schedule is concerned."""
+    return DataPipeline(
+        id=pipeline,
+        pipeline_name="any",
+        pipeline_type=PipelineType.ETL,
+        source_config={},
+        destination_config={},
+        schedule_config=config,
+    )
 
 
 class Operators:
@@ -34,6 +50,8 @@ class Operators:
         self.process = Process("operator")
         self.database = SimulatedDatabase(world.server, self.process)
         self.has_backfill = self.chance.random() < BACKFILL_WORLDS
+        calendars = world.schedulers.calendars
+        self.pauses = [one.pipeline for one in calendars if self.chance.random() < PAUSED_SCHEDULES]
         self.waiting = 0
 
     @property
@@ -44,9 +62,25 @@ class Operators:
 
     def start(self) -> None:
         """Let them come."""
-        if self.has_backfill:
+        plans = [self._backfill()] if self.has_backfill else []
+        for plan in [*plans, *(self._pause(pipeline) for pipeline in self.pauses)]:
             self.waiting += 1
-            self.world.loop.spawn(self.process, self._backfill())
+            self.world.loop.spawn(self.process, plan)
+
+    async def _pause(self, pipeline: UUID) -> None:
+        """Pause a schedule, and let it go on."""
+        world, chance = self.world, self.chance
+        rows = world.server.tables["schedules"].values()
+        known = scheduled(pipeline, next(row["config"] for row in rows if row["pipeline_id"] == pipeline))
+        try:
+            for is_paused in (True, False):
+                await world.loop.passes(chance.uniform(0.0, 6.0))
+                world.note(f"the schedule of {str(pipeline)[-3:]} {'is paused' if is_paused else 'goes on'}")
+                await self._done(
+                    lambda session, to=is_paused: set_paused(session, known, world.server.now, is_paused=to)  # type: ignore[misc]
+                )
+        finally:
+            self.waiting -= 1
 
     async def _backfill(self) -> None:
         world, chance = self.world, self.chance

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from models.executions import ExecutionType
 from models.fields import JsonObject, jsonb_text
-from models.pipelines import DataPipeline, PipelineType
 from models.schedules import CatchUp, Overlap
 from runtime.backfills import control, requests
 from runtime.database import Transactions
@@ -19,6 +18,7 @@ from tests.kit.identities import ENGINEER, RUNTIME
 from tests.kit.simulation.backfilling import request_of
 from tests.kit.simulation.comparing import Both
 from tests.kit.simulation.doings import cancelled, claimed, journaled, kept, lived, submitted, taken
+from tests.kit.simulation.operators import scheduled
 
 MOST_CHUNKS: Final = 4
 LATER_SECONDS: Final = (1, 10, 30, 100)
@@ -95,14 +95,7 @@ async def paused(both: Both) -> None:
     pipeline, is_paused = both.chance.choice(both.pipelines), both.chance.random() < 0.5
     schedules = both.world.server.tables["schedules"].values()
     config = next(row["config"] for row in schedules if row["pipeline_id"] == pipeline)
-    known = DataPipeline(
-        id=pipeline,
-        pipeline_name="any",
-        pipeline_type=PipelineType.ETL,
-        source_config={},
-        destination_config={},
-        schedule_config=config,
-    )
+    known = scheduled(pipeline, config)
     now = both.now
 
     async def work(transactions: Transactions) -> UUID:

@@ -1,6 +1,7 @@
 """Writes down what a simulated world was left like, for the judge of histories."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -10,9 +11,22 @@ from models.backfills import BackfillState
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
+from runtime.schedules.decide import PAUSED
 from runtime.schedules.ticker import LEASE
 from tests.kit.simulation.backfilling import GOING, OPEN
-from tests.kit.simulation.history import Accepted, Backfilled, Crowd, Fired, History, Move, Ran, Stepped, Told, Work
+from tests.kit.simulation.history import (
+    Accepted,
+    Backfilled,
+    Calendar,
+    Crowd,
+    Fired,
+    History,
+    Move,
+    Ran,
+    Stepped,
+    Told,
+    Work,
+)
 from tests.kit.simulation.pipelines import loads_of
 from tests.kit.simulation.scheduling import NEVER
 from tests.kit.simulation.store import BEGINNING, Change, Row
@@ -51,12 +65,8 @@ def history_of(world: World) -> History:
             if change.table == "checkpoints" and change.after
         ],
         leaked=list(_leaked(world)),
-        calendars=world.schedulers.calendars,
-        fires=[
-            Fired(change.after["schedule_id"], change.after["fire_time"], change.after["execution_id"])
-            for change in world.server.changes
-            if change.table == "schedule_fires" and change.after
-        ],
+        calendars=[_undecided(world, one) for one in world.schedulers.calendars],
+        fires=list(_fired(world)),
         scheduled=[row["id"] for row in tables["pipeline_executions"].values() if row["execution_type"] == "scheduled"],
         crowds=list(_crowds(world)),
         backfills=[_backfilled(world, row) for row in tables["backfills"].values()],
@@ -70,6 +80,28 @@ def history_of(world: World) -> History:
 
 def _changes(change: Change, column: str) -> bool:
     return bool(change.before.get(column) != change.after.get(column))
+
+
+def _undecided(world: World, calendar: Calendar) -> Calendar:
+    """A calendar without the moments that went by while it was paused, of which nothing is told when it goes on."""
+    moments = calendar.moments
+    for change in world.server.changes:
+        if change.key == calendar.schedule and change.before.get("is_paused") and not change.after["is_paused"]:
+            gone, following = change.before["next_fire_at"], change.after["next_fire_at"]
+            if gone is not None:
+                moments = [at for at in moments if at < gone or at >= following]
+    return replace(calendar, moments=moments)
+
+
+def _fired(world: World) -> Iterator[Fired]:
+    paused: dict[object, bool] = {}
+    for change in world.server.changes:
+        row = change.after
+        if change.table == "schedules":
+            paused[change.key] = row["is_paused"]
+        elif change.table == "schedule_fires" and row:
+            was_paused, passes = paused.get(row["schedule_id"], False), row["reason"] == PAUSED
+            yield Fired(row["schedule_id"], row["fire_time"], row["execution_id"], was_paused, passes)
 
 
 def _backfilled(world: World, row: Row) -> Backfilled:
