@@ -136,8 +136,8 @@ async def pause(transaction: Transaction, given: Parameters) -> list[Row]:
     """The last statement of `store.set_paused`."""
     row = await transaction.lock("schedules", given["id"])
     changed = {"is_paused": given["is_paused"], "updated_at": transaction.now}
-    changed["next_fire_at"] = given["next"] or row["next_fire_at"]
-    changed["due_at"] = given["due"] or row["due_at"]
+    if given["moves"]:
+        changed |= {"next_fire_at": given["next"], "due_at": given["due"]}
     transaction.write("schedules", given["id"], {**row, **changed})
     return []
 
