@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,16 +37,15 @@ Scenario: TypeAlias = Callable[[World, Size], Awaitable[list[Figure]]]
 
 
 @asynccontextmanager
-async def meanwhile(work: Awaitable[None]) -> AsyncIterator[None]:
-    """Have something go on until the block ends; what fails in it fails the block."""
-    task = asyncio.ensure_future(work)
+async def meanwhile(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Have something go on until the block ends; what fails in it fails the block at once."""
     try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            yield
+            task.cancel()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def kill_now_and_then(
