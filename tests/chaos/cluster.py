@@ -88,8 +88,7 @@ async def node(world: World, size: Size) -> list[Figure]:
             await world.cluster.add()
 
     async with meanwhile(kill_now_and_then()):
-        while len(kills) < size.kills:
-            await load.run(size.runs, size.at_once)
+        await load.run_until(lambda: len(kills) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await _history(load)
 

@@ -103,8 +103,7 @@ async def _all(world: World, size: Size) -> list[Figure]:
             freed.append(time.monotonic() - began)
 
     async with meanwhile(fill_now_and_then()), world.client() as client:
-        while len(freed) < size.kills:
-            await runs.run(size.runs, size.at_once)
+        await runs.run_until(lambda: len(freed) >= size.kills, size.runs, size.at_once)
         for run in set(runs.accepted.values()):
             typed[await _in_the_end(client, run)] += 1
     refuse([f"{count} ended as {one}" for one, count in typed.items() if one not in ("completed", "disk_full")])

@@ -86,7 +86,8 @@ async def workers(world: World, size: Size) -> list[Figure]:
         meanwhile(kill_now_and_then(world.workers, size, anywhere)),
         meanwhile(kill_at_commit(world, size, at_commit)),
     ):
-        await load.run(size.runs, size.at_once)
+        enough = lambda: len(anywhere) + len(at_commit) >= size.kills  # noqa: E731
+        await load.run_until(enough, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     lost, kills = history.lost_workers(), [*anywhere, *at_commit]
@@ -109,8 +110,7 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
     killed = list[Kill]()
 
     async with meanwhile(kill_now_and_then(lambda: world.supervisors(busy=True), size, killed, idle=True)):
-        while len(killed) < size.kills:
-            await load.run(size.runs, size.at_once)
+        await load.run_until(lambda: len(killed) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     resumed = delays([at for _, at in killed], history.takeovers())
