@@ -89,7 +89,7 @@ def _undecided(world: World, calendar: Calendar) -> Calendar:
         if change.key == calendar.schedule and change.before.get("is_paused") and not change.after["is_paused"]:
             gone, following = change.before["next_fire_at"], change.after["next_fire_at"]
             if gone is not None:
-                moments = [at for at in moments if at < gone or at >= following]
+                moments = [at for at in moments if at < gone or (following is not None and at >= following)]
     return replace(calendar, moments=moments)
 
 
