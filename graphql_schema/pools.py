@@ -41,7 +41,7 @@ class WaitingFor:
     """`runtime.queue.pools.Wait`."""
 
     reason: WaitReason = strawberry.field(
-        description="An earlier run of its schedule or backfill, a slot, or a free supervisor."
+        description="An earlier run of its schedule or backfill, a slot, a rest once its supervisors died, or a worker."
     )
     name: str | None = strawberry.field(description="The pipeline or the pool that holds it back.")
     limit: int | None = strawberry.field(description="How many may run there at once.")

@@ -140,6 +140,7 @@ def standing(execution: ExecutionSummary) -> str:
             WaitReason.EARLIER_RUN: ": waits for earlier runs of its schedule or backfill",
             WaitReason.PIPELINE_LIMIT: f": its pipeline is at its limit{full}",
             WaitReason.POOL: f": the pool {waits.name} is full{full}",
+            WaitReason.REST: ": its supervisors died, and it is tried again in a moment",
             WaitReason.SUPERVISOR: ": waits for a free worker",
         }[waits.reason]
     is_late = execution.late_at is not None and not execution.state.is_terminal

@@ -149,7 +149,8 @@ class ExecutionSupervisor(SupervisorHost):
         self._ray.progress(key, progress)
 
 
-SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1)(ExecutionSupervisor)
+# Spread, so that a node that dies takes as few of them with it as may be.
+SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")(ExecutionSupervisor)
 
 
 class _Remote(SupervisorHandle):

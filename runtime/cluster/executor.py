@@ -7,7 +7,7 @@ are whose output may be large: what reads more than one block, or a source that 
 import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import (
     NodeDiedError,
     ObjectLostError,
+    OutOfDiskError,
     OutOfMemoryError,
     OwnerDiedError,
     RayError,
@@ -76,7 +77,10 @@ class RayExecutor:
                 return await self._finish(name, request, given, small, on_progress)
             return await self._delivered(name, request, given, small)
         except RayError as error:
-            _raise(error)
+            meant = typed(error)
+            if meant is error:
+                raise
+            raise meant from error
 
     async def save(self, output: TaskResult, file: str) -> Place:
         """Write the output of a task to a file of the artifact store: a large one by a worker, a small one here."""
@@ -168,14 +172,17 @@ def _require_room(resources: Resources | None) -> None:
         )
 
 
-def _raise(error: RayError) -> NoReturn:
+def typed(error: RayError) -> Exception:
+    """What a failure of Ray means for the task: the error of its own code, or one of ours; else Ray's as it is."""
     if isinstance(error, RayTaskError):
-        cause = error.cause
-        raise cause if isinstance(cause, Exception) else error
+        return error.cause if isinstance(error.cause, Exception) else error
     if isinstance(error, TaskCancelledError):
-        raise Cancelled("the task was cancelled") from error
+        return Cancelled("the task was cancelled")
     if isinstance(error, LOST_INPUTS):
-        raise Retryable("an input was lost with the process or node that held it", code=LOST_INPUT) from error
+        return Retryable("an input was lost with the process or node that held it", code=LOST_INPUT)
+    if isinstance(error, OutOfDiskError):
+        hint = "free space where Ray keeps what its memory has no room for, then run again"
+        return Terminal("no space left on a worker's disk", hint=hint, code="disk_full")
     if isinstance(error, LOSSES):
-        raise WorkerLost(str(error).splitlines()[0] if str(error) else "the worker died") from error
-    raise error
+        return WorkerLost(str(error).splitlines()[0] if str(error) else "the worker died")
+    return error

@@ -1,6 +1,6 @@
 """The processes of a stack, each started again when it ends by itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -29,11 +29,17 @@ class _Life:
 
 
 class Parts:
-    """Child processes in the order of their starts, which a guard ends when their maker is killed."""
+    """Child processes in the order of their starts, which a guard ends when their maker is killed.
 
-    def __init__(self, guard: Guard, clock: Callable[[], float] = monotonic) -> None:
+    Of a part that is `spared` another process waits, once the first has stayed: it has imported, which is most of a
+    start, and takes the place of the first when that ends. Processes are made by the thread that calls.
+    """
+
+    def __init__(self, guard: Guard, clock: Callable[[], float] = monotonic, spared: Collection[str] = ()) -> None:
         self._guard = guard
         self._clock = clock
+        self._spared = frozenset(spared)
+        self._spares: dict[str, Child] = {}
         self._children: list[Child] = []
         self._told: dict[str, tuple[Mapping[str, str], Path]] = {}
         self._lives: dict[str, _Life] = {}
@@ -57,7 +63,16 @@ class Parts:
             ending = child.ending
             if ending is not None and self._again(child, ending):
                 mended[child.name] = ending
+            elif ending is None and child.name in self._spared:
+                self._spare(child)
         return mended
+
+    def _spare(self, child: Child) -> None:
+        """Have another wait to take a child's place, once the child has stayed; one for each start."""
+        has_stayed = self._clock() >= self._lives[child.name].began + STAYS_SECONDS
+        if has_stayed and child.name not in self._spares:
+            self._spares[child.name] = spare = child.again()
+            self._guard.end(spare.pid)
 
     def _again(self, child: Child, ending: str) -> bool:
         """Start a part that has ended again; False when it has to wait."""
@@ -72,8 +87,17 @@ class Parts:
             return False
         life.next_at = None
         self._children.remove(child)
-        self.begin(child.again(), *self._told[child.name])
+        self.begin(self._next_after(child), *self._told[child.name])
         return True
+
+    def _next_after(self, child: Child) -> Child:
+        spare = self._spares.pop(child.name, None)
+        if spare is None:
+            return child.again()
+        if spare.ending is not None:
+            spare.stop()
+            return child.again()
+        return spare
 
     def pid(self, name: str) -> int:
         """The process of a part now; raises KeyError for one that was not begun."""
@@ -81,6 +105,7 @@ class Parts:
 
     def stops(self) -> list[Callable[[], None]]:
         """Ask all to end, and give what waits for each, the last begun first."""
-        for child in self._children:
+        children = [*self._children, *self._spares.values()]
+        for child in children:
             child.ask_to_stop()
-        return [child.stop for child in reversed(self._children)]
+        return [child.stop for child in reversed(children)]

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 METADATA = "wedsync"
 RUNTIME = "runtime"
+API = "api"
 START_SECONDS = 60.0
 RUNTIME_SECONDS = 180.0
 POLL_SECONDS = 0.03
@@ -98,7 +99,7 @@ class Stack:
     async def _start(self, addresses: Addresses) -> None:
         """The API is the first, as its imports take as long as all else; the runtime waits, to leave it the cores."""
         self._guard = Guard()
-        self._parts = Parts(self._guard)
+        self._parts = Parts(self._guard, spared=[API])
         self._run(self._api or early_api())
         await asyncio.gather(self._start_postgres(), self._start_valkey())
         await migrate(addresses.owner_url)

@@ -20,7 +20,7 @@ from runtime.pipelines.plan import Plan
 from runtime.queue.store import Claim
 
 KEPT_PLANS = 256
-MOST_ATTEMPTS = 10
+MOST_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)

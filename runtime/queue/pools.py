@@ -31,6 +31,7 @@ class WaitReason(StrEnum):
     EARLIER_RUN = "earlier_run"
     PIPELINE_LIMIT = "pipeline_limit"
     POOL = "pool"
+    REST = "rest"
     SUPERVISOR = "supervisor"
 
 
@@ -101,7 +102,8 @@ async def remove_pool(session: AsyncSession, name: str) -> PoolUse:
 
 _WAITS: Final = text("""
     WITH taken AS MATERIALIZED (SELECT pool, pipeline_id, items FROM wedsync.taken_slots())
-    SELECT item.subject, item.pool, item.state = 'held' OR item.run_after > now() AS is_held,
+    SELECT item.subject, item.pool, item.state = 'held' OR item.run_after = 'infinity' AS is_held,
+        item.run_after > now() AS rests,
         limited.slots, pipeline.max_active, pipeline.pipeline_name,
         (SELECT coalesce(sum(items), 0) FROM taken WHERE taken.pool = item.pool) AS in_pool,
         (SELECT coalesce(sum(items), 0) FROM taken WHERE taken.pipeline_id = item.pipeline_id) AS in_pipeline
@@ -119,6 +121,8 @@ async def waits(session: AsyncSession, executions: Sequence[UUID]) -> list[Wait 
     for row in rows:
         if row.is_held:
             wait = Wait(WaitReason.EARLIER_RUN, row.pipeline_name)
+        elif row.rests:
+            wait = Wait(WaitReason.REST)
         elif row.max_active is not None and row.in_pipeline >= row.max_active:
             wait = Wait(WaitReason.PIPELINE_LIMIT, row.pipeline_name, row.max_active, int(row.in_pipeline))
         elif row.slots is not None and row.in_pool >= row.slots:

@@ -96,8 +96,12 @@ async def waiting(session: Session, most: int) -> tuple[int, float]:
     return int(row.waiting), float(row.waited)
 
 
-_RELEASE_LAPSED = text("""
-    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
+_BACK = """
+    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL,
+        run_after = CASE WHEN kind = 'execution' THEN wedsync.rested(subject, generation, run_after) ELSE run_after END
+"""
+
+_RELEASE_LAPSED = text(f"""{_BACK}
     WHERE id IN (
         SELECT id FROM work_items WHERE state = 'claimed' AND lease_expires_at < now() FOR UPDATE SKIP LOCKED
     )
@@ -106,7 +110,7 @@ _RELEASE_LAPSED = text("""
 
 
 async def release_lapsed(session: Session) -> int:
-    """Put items whose holder stopped renewing back into the queue; the next claim raises their generation."""
+    """Put items whose holder stopped renewing back into the queue, as `release` does."""
     return len((await session.execute(_RELEASE_LAPSED)).all())
 
 
@@ -121,8 +125,7 @@ def given_up(claimed: Claim) -> Terminal | None:
     )
 
 
-_RELEASE = text("""
-    UPDATE work_items SET state = 'queued', holder = NULL, lease_expires_at = NULL
+_RELEASE = text(f"""{_BACK}
     WHERE id = :id AND generation = :generation AND state = 'claimed' AND holder = :holder
     RETURNING id
 """)
@@ -131,6 +134,7 @@ _RELEASE = text("""
 async def release(session: Session, claimed: Claim, holder: str) -> bool:
     """Put a claimed item back at once; False when it is no longer ours. The next claim fences this one off.
 
+    An execution whose supervisors die one after the other, with no step finished, rests before the next.
     A claim need not last: one that a crash undid is made again with its generation, so that the holder tells, too.
     """
     parameters = {"id": claimed.id, "generation": claimed.generation, "holder": holder}

@@ -96,8 +96,9 @@ def config_of(pipeline: DataPipeline) -> ScheduleConfig | None:
 
 
 _PAUSE: Final = text("""
-    UPDATE schedules SET is_paused = :is_paused, next_fire_at = coalesce(CAST(:next AS timestamptz), next_fire_at),
-        due_at = coalesce(CAST(:due AS timestamptz), due_at)
+    UPDATE schedules SET is_paused = :is_paused,
+        next_fire_at = CASE WHEN :moves THEN CAST(:next AS timestamptz) ELSE next_fire_at END,
+        due_at = CASE WHEN :moves THEN CAST(:due AS timestamptz) ELSE due_at END
     WHERE id = :id
 """)
 
@@ -109,10 +110,10 @@ async def set_paused(session: Session, pipeline: DataPipeline, now: datetime, *,
     if known is None or config is None:
         hint = "save it with a schedule_config first"
         raise NotFound(f"pipeline {pipeline.pipeline_name!r} has no schedule", hint=hint)
-    resumes = not is_paused and known.next_fire_at is not None
-    fire = next_fire(config, now) if resumes else None
+    moves = not is_paused and known.next_fire_at is not None
+    fire = next_fire(config, now) if moves else None
     due = None if fire is None else fire + jitter(known.id, fire, config)
-    await session.execute(_PAUSE, {"id": known.id, "is_paused": is_paused, "next": fire, "due": due})
+    await session.execute(_PAUSE, {"id": known.id, "is_paused": is_paused, "moves": moves, "next": fire, "due": due})
     return UUID(str(known.id))
 
 

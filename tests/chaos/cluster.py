@@ -1,16 +1,18 @@
 """Kills parts of Ray and the runtime's own process; whoever started the runtime starts it again."""
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import psutil
 
 from tests.chaos.figures import Figure, spread
 from tests.chaos.judge import History, require
-from tests.chaos.killing import Size
-from tests.chaos.load import Load
-from tests.chaos.world import World, now
+from tests.chaos.killing import Size, meanwhile
+from tests.chaos.load import Load, pause
+from tests.chaos.world import SUPERVISOR, World, now, task_of
 from tests.kit.eventually import eventually
 
 AGAIN_SECONDS = 180.0
@@ -60,6 +62,56 @@ async def raylet(world: World, size: Size) -> list[Figure]:
 async def head(world: World, size: Size) -> list[Figure]:
     """kill -9 of the head's store of the cluster's state."""
     return await _killed(world, size, "Ray's head", lambda: world.part("gcs_server"))
+
+
+async def node(world: World, size: Size) -> list[Figure]:
+    """kill -9 of a node of a cluster, with all that runs there; another joins in its place."""
+    fault, load = "kill -9 of a Ray node of three", await Load.made(world, "node")
+    kills = list[datetime]()
+    lost = 0
+
+    async def fullest() -> psutil.Process | None:
+        """The node besides the head where most supervisors supervise now, and a step runs."""
+        busy = {one: await asyncio.to_thread(_busy, one) for one in world.cluster.nodes[1:]}
+        found = max(busy, key=lambda one: busy[one])
+        return found if min(busy[found]) else None
+
+    async def kill_now_and_then() -> None:
+        nonlocal lost
+        while len(kills) < size.kills:
+            await pause(random.uniform(*size.pauses))
+            victim = await eventually(fullest, within=AGAIN_SECONDS, because="a node supervises")
+            supervisors, _ = await asyncio.to_thread(_busy, victim)
+            lost += supervisors
+            kills.append(now())
+            await asyncio.to_thread(world.cluster.kill, victim)
+            await world.cluster.add()
+
+    async with meanwhile(kill_now_and_then()):
+        await load.run_until(lambda: len(kills) >= size.kills, size.runs, size.at_once)
+    await require(load)
+    history = await _history(load)
+
+    def since(moments: Iterable[datetime]) -> str:
+        return spread([(at - max(k for k in kills if k <= at)).total_seconds() for at in moments if at > kills[0]])
+
+    again = [after for _, _, after in history.lost_workers() if after is not None]
+    return [
+        Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
+        Figure(fault, "kills, of supervisors at work:", f"{len(kills)}, {lost}"),
+        Figure(fault, "runs taken over", since(history.takeovers()), "<= 30 s"),
+        Figure(fault, "steps begun again by their supervisors elsewhere", since(again), "<= 30 s"),
+        Figure(fault, "finished steps run again:", str(history.steps_run_again())),
+    ]
+
+
+def _busy(node: psutil.Process) -> tuple[int, int]:
+    """How many supervisors supervise on a node now, and how many steps run there."""
+    titles = list[str]()
+    for process in node.children(recursive=True):
+        with suppress(psutil.Error):
+            titles.append(" ".join(process.cmdline()))
+    return sum(f"{SUPERVISOR}.run" in title for title in titles), sum(bool(task_of(title)) for title in titles)
 
 
 async def dispatcher(world: World, size: Size) -> list[Figure]:

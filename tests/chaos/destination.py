@@ -58,7 +58,7 @@ async def destination(world: World, size: Size) -> list[Figure]:
 
     try:
         async with meanwhile(trouble()):
-            await load.run(size.runs, size.at_once)
+            await load.run_until(lambda: had.total() >= size.kills, size.runs, size.at_once)
     finally:
         world.data.heal()
         await world.data.away()

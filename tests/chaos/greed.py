@@ -1,9 +1,9 @@
 """Lets a step outgrow its memory again and again, beside runs that should not notice."""
 
 import time
-from collections import Counter
 from contextlib import suppress
 from typing import Final
+from uuid import UUID
 
 from api.client.values import Execution
 from models.errors import DomainError
@@ -31,33 +31,44 @@ def greedy(name: str, place: str) -> JsonObject:
 async def memory(world: World, size: Size) -> list[Figure]:
     """The same runs twice, alone and beside executions that outgrow their memory one after the other."""
     fault, others = "a step that outgrows its memory", await Load.made(world, "memory")
-    name, told = f"{others.name}_greedy", Counter[str]()
-
-    async def outgrow() -> None:
-        async with world.client() as client:
-            while True:
-                with suppress(DomainError):
-                    run = await client.execute(name, {})
-                    await ended(client, run.id)
-                    told[_ending(await client.execution(run.id))] += 1
-                await pause(size.pauses[0])
-
+    name = f"{others.name}_greedy"
     async with world.client() as client:
         await client.save(Entry(EntryKind.PIPELINE, greedy(name, others.name)))
-    await others.run(size.at_once, size.at_once)
-    alone = await _took(others, size)
-    async with meanwhile(outgrow()):
-        beside = await _took(others, size)
+    share, endings = await beside(others, size, name, "memory_limit")
     await require(others)
-    refuse([f"{count} ended as {ending}" for ending, count in told.items() if ending != "memory_limit"])
-    refuse(["nothing outgrew its memory"] * (not told))
     return [
-        Figure(fault, "failures, each typed `memory_limit`:", str(told.total())),
-        Figure(fault, "throughput of others:", f"{alone / beside:.0%}", ">= 90 %"),
+        Figure(fault, "failures, each typed `memory_limit`:", str(len(endings))),
+        Figure(fault, "throughput of others:", f"{share:.0%}", ">= 90 %"),
     ]
 
 
-def _ending(run: Execution) -> str:
+async def beside(others: Load, size: Size, troublesome: str, wanted: str) -> tuple[float, list[UUID]]:
+    """The throughput of runs beside executions of another pipeline, as a share of that alone; and what those were.
+
+    AssertionError unless there were some, and each ended as wanted.
+    """
+    endings = dict[UUID, str]()
+
+    async def trouble() -> None:
+        async with others.world.client() as client:
+            while True:
+                with suppress(DomainError):
+                    run = await client.execute(troublesome, {})
+                    await ended(client, run.id)
+                    endings[run.id] = ending(await client.execution(run.id))
+                await pause(size.pauses[0])
+
+    await others.run(size.at_once, size.at_once)
+    alone = await _took(others, size)
+    async with meanwhile(trouble()):
+        with_them = await _took(others, size)
+    refuse([f"{run} ended as {how}" for run, how in endings.items() if how != wanted])
+    refuse([f"nothing ended as {wanted}"] * (not endings))
+    return alone / with_them, [*endings]
+
+
+def ending(run: Execution) -> str:
+    """How a run ended: the type of its error, or its state."""
     if run.state is ExecutionState.FAILED and run.error_details is not None:
         return str(run.error_details.error_type)
     return run.state.value

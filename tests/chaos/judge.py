@@ -66,13 +66,19 @@ async def verdict(load: Load) -> list[str]:
         wrong.append(f"{len(load.accepted)} accepted, {found['keys']} keys, {found['runs']} runs")
     if found["completed"] != found["runs"]:
         wrong.append(f"{found['completed']} of {found['runs']} completed; not: {found['others']}")
-    for name, query in (("events", _GAPS), ("work", _LEFT), ("steps", _STEPS)):
+    wrong.extend(f"steps: {dict(row)}" for row in await world.rows(_STEPS, runs))
+    return [*wrong, *await unended(load), *await landed(load)]
+
+
+async def unended(load: Load) -> list[str]:
+    """What is left of a load's runs: gaps in their events, work that is not done, transactions that hang."""
+    world, runs, wrong = load.world, list(load.accepted.values()), list[str]()
+    for name, query in (("events", _GAPS), ("work", _LEFT)):
         wrong.extend(f"{name}: {dict(row)}" for row in await world.rows(query, runs))
-    wrong.extend(f"transaction: {dict(row)}" for row in await world.rows(_HANGING))
-    return wrong + await _landed(load)
+    return wrong + [f"transaction: {dict(row)}" for row in await world.rows(_HANGING)]
 
 
-async def _landed(load: Load) -> list[str]:
+async def landed(load: Load) -> list[str]:
     """What is wrong with the rows in the destination."""
     rows = await load.world.rows(_LANDED.format(table=load.table), database=DATA)
     sides = await load.world.rows(_SIDES.format(table=load.table), database=DATA)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,9 +30,6 @@ class Size:
     kills: int
 
 
-Victim: TypeAlias = tuple[psutil.Process, str]
-"""A process, and the task that it runs."""
-
 Kill: TypeAlias = tuple[str, datetime]
 """The task of a process that was killed, and when."""
 
@@ -40,28 +37,32 @@ Scenario: TypeAlias = Callable[[World, Size], Awaitable[list[Figure]]]
 
 
 @asynccontextmanager
-async def meanwhile(work: Awaitable[None]) -> AsyncIterator[None]:
-    """Have something go on until the block ends; what fails in it fails the block."""
-    task = asyncio.ensure_future(work)
+async def meanwhile(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Have something go on until the block ends; what fails in it fails the block at once."""
     try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            yield
+            task.cancel()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
-async def kill_now_and_then(victims: Callable[[], list[Victim]], size: Size, killed: list[Kill]) -> None:
-    """Kill one of the victims there are, at random, until there have been enough."""
+async def kill_now_and_then(
+    victims: Callable[[], list[psutil.Process]], size: Size, killed: list[Kill], *, idle: bool = False
+) -> None:
+    """Kill one of the victims there are, at random, until there have been enough; `idle` ones too, that run no task."""
     while len(killed) < size.kills:
         await pause(random.uniform(*size.pauses))
         found = await asyncio.to_thread(victims)
         if found:
             with suppress(psutil.NoSuchProcess):
-                process, task = random.choice(found)
-                killed.append((task, now()))
-                process.kill()
+                process = random.choice(found)
+                # To look at all of them takes a while, in which this one may have begun another.
+                task = task_of(" ".join(process.cmdline()))
+                if task or idle:
+                    killed.append((task, now()))
+                    process.kill()
 
 
 async def kill_at_commit(world: World, size: Size, killed: list[Kill]) -> None:
@@ -85,7 +86,8 @@ async def workers(world: World, size: Size) -> list[Figure]:
         meanwhile(kill_now_and_then(world.workers, size, anywhere)),
         meanwhile(kill_at_commit(world, size, at_commit)),
     ):
-        await load.run(size.runs, size.at_once)
+        enough = lambda: len(anywhere) + len(at_commit) >= size.kills  # noqa: E731
+        await load.run_until(enough, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     lost, kills = history.lost_workers(), [*anywhere, *at_commit]
@@ -107,11 +109,8 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
     fault, load = "kill -9 of supervisors", await Load.made(world, "supervisors")
     killed = list[Kill]()
 
-    def victims() -> list[Victim]:
-        return [(process, "") for process in world.supervisors(busy=True)]
-
-    async with meanwhile(kill_now_and_then(victims, size, killed)):
-        await load.run(size.runs, size.at_once)
+    async with meanwhile(kill_now_and_then(lambda: world.supervisors(busy=True), size, killed, idle=True)):
+        await load.run_until(lambda: len(killed) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     resumed = delays([at for _, at in killed], history.takeovers())

@@ -1,7 +1,7 @@
 """What the world is busy with: runs of a pipeline of ten steps, submitted as people do, until each is acknowledged."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -130,6 +130,12 @@ class Load:
                 await asyncio.gather(*(one(client, len(self.accepted) + number) for number in range(count)))
         except TimeoutError:
             raise AssertionError(f"not all ended within {limit:g} s: {await self.unfinished()}") from None
+
+    async def run_until(self, is_enough: Callable[[], bool], count: int, at_once: int) -> None:
+        """Run so many, and as many again until that is true: what troubles them is not to outlast them."""
+        await self.run(count, at_once)
+        while not is_enough():
+            await self.run(count, at_once)
 
     async def unfinished(self) -> list[str]:
         """The runs that have not ended, each with its state and its work item's."""

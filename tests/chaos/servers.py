@@ -47,7 +47,7 @@ async def postgres(world: World, size: Size) -> list[Figure]:
             back.append(await world.start_postgres())
 
     async with meanwhile(stop_now_and_then()):
-        await load.run(size.runs, size.at_once)
+        await load.run_until(lambda: len(back) >= size.kills, size.runs, size.at_once)
     await world.start_postgres()
     await require(load)
     firsts = [row["at"] for at in back for row in await world.rows(_FIRST, at)]
@@ -63,24 +63,32 @@ async def valkey(world: World, size: Size) -> list[Figure]:
     """Valkey emptied again and again, and away for a while, under load and subscribers."""
     fault, load = "Valkey emptied, and away", await Load.made(world, "valkey")
 
+    away = list[float]()
+
     async def trouble() -> None:
         while True:
             await pause(random.uniform(*size.pauses))
             await _emptied(world)
             await world.wakeups.away()
-            await pause(2 * random.uniform(*size.pauses))
+            seconds = 2 * random.uniform(*size.pauses)
+            await pause(seconds)
             await world.wakeups.start()
+            away.append(seconds)
 
+    subscribers = 0
     try:
         async with meanwhile(trouble()):
-            await _followed(load, size)
+            while not subscribers or len(away) < size.kills:
+                await _followed(load, size)
+                subscribers += size.runs * size.at_once
     finally:
         await world.wakeups.away()
         await world.wakeups.start()
     await require(load)
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
-        Figure(fault, "subscribers, no event missed or repeated:", str(size.runs * size.at_once)),
+        Figure(fault, "subscribers, no event missed or repeated:", str(subscribers)),
+        Figure(fault, "times emptied and away:", f"{len(away)}, {max(away, default=0):.0f} s at most"),
     ]
 
 
@@ -180,7 +188,7 @@ async def half_open(world: World, size: Size) -> list[Figure]:
 
     try:
         async with meanwhile(trouble()):
-            await load.run(size.runs, size.at_once)
+            await load.run_until(lambda: len(healed) >= size.kills, size.runs, size.at_once)
     finally:
         world.metadata.heal()
     await require(load)

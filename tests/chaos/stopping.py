@@ -95,7 +95,7 @@ async def sleepers(world: World, size: Size) -> list[Figure]:
                 signalled(found[:1], signal.SIGCONT)
 
     async with meanwhile(stop_now_and_then()):
-        await load.run(size.runs, size.at_once)
+        await load.run_until(lambda: len(stops) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     return [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 import psutil
@@ -21,6 +21,9 @@ from runtime.embedded.guard import Guard
 from runtime.embedded.postgres import EmbeddedPostgres
 from runtime.embedded.stack import METADATA, RUNTIME, Stack
 from runtime.embedded.valkey import EmbeddedValkey
+from runtime.settings import Settings
+from tests.chaos.disks import small_disks
+from tests.chaos.nodes import Cluster, cluster_of
 from tests.kit.faults import LOOPBACK, FaultProxy, proxied, to_socket
 from tests.kit.graphql import settings_of
 
@@ -28,6 +31,7 @@ POSTGRES_SOCKET: Final = ".s.PGSQL.5432"
 DATA: Final = "chaos"
 MEND_SECONDS: Final = 0.2
 SUPERVISORS: Final = 4
+Links: TypeAlias = tuple[FaultProxy, FaultProxy, FaultProxy]
 SUPERVISOR: Final = "ExecutionSupervisor"
 DISPATCHER: Final = "DispatcherProcess"
 
@@ -37,12 +41,14 @@ class World:
     """A running program. Its servers are the world's own, so that they can be taken away and brought back."""
 
     stack: Stack
+    folder: Path
     postgres: EmbeddedPostgres
     valkey: EmbeddedValkey
     guard: Guard
     metadata: FaultProxy
     data: FaultProxy
     wakeups: FaultProxy
+    cluster: Cluster
 
     @property
     def lease_seconds(self) -> float:
@@ -102,8 +108,9 @@ class World:
         return psutil.Process(self.stack.parts.pid("api"))
 
     def ray(self) -> Iterator[tuple[psutil.Process, str]]:
-        """What descends from the runtime's process, each with its title; workers change theirs with what they run."""
-        for process in self.runtime().children(recursive=True):
+        """What the runtime or a node started, each with its title; workers change theirs with what they run."""
+        there = self.runtime().children(recursive=True)
+        for process in [*there, *self.cluster.processes()]:
             with suppress(psutil.Error):
                 yield process, " ".join(process.cmdline())
 
@@ -116,10 +123,9 @@ class World:
         """The process that claims work."""
         return next(process for process, title in self.ray() if title.startswith(f"ray::{DISPATCHER}"))
 
-    def workers(self) -> list[tuple[psutil.Process, str]]:
-        """The processes that run a step now, each with its task."""
-        found = [(process, task_of(title)) for process, title in self.ray()]
-        return [(process, task) for process, task in found if task]
+    def workers(self) -> list[psutil.Process]:
+        """The processes that run a step now."""
+        return [process for process, title in self.ray() if task_of(title)]
 
     def part(self, name: str) -> psutil.Process:
         """A process of Ray itself: `raylet` or `gcs_server`."""
@@ -138,12 +144,30 @@ def now() -> datetime:
 
 
 @asynccontextmanager
-async def world(lease_seconds: float) -> AsyncIterator[World]:
-    """The world, up and ready; all of its processes end with it, also when this one is killed."""
+async def world(lease_seconds: float, nodes: int = 0, disk_mb: int = 0) -> AsyncIterator[World]:
+    """The world, up and ready; all of its processes end with it, also when this one is killed.
+
+    Its Ray is a local one, or a cluster of so many nodes; it lies on a small disk of its own if one is asked for.
+    """
     folder = Path(tempfile.mkdtemp(prefix="wedsync-chaos-"))
     await asyncio.to_thread(folder.chmod, 0o755)
     guard = Guard()
     guard.remove(folder)
+    try:
+        with small_disks(folder, disk_mb):
+            async with _servers(folder, guard) as (postgres, valkey), _links(postgres, valkey) as links:
+                settings = _settings(folder / "home", postgres, links, lease_seconds)
+                empty = Cluster(folder / "ray", settings.variables(), guard)
+                async with cluster_of(nodes, empty) as cluster:
+                    given = {"ray_address": cluster.address}
+                    async with _running(Stack(settings.model_copy(update=given))) as stack:
+                        yield World(stack, folder, postgres, valkey, guard, *links, cluster)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _servers(folder: Path, guard: Guard) -> AsyncIterator[tuple[EmbeddedPostgres, EmbeddedValkey]]:
     postgres, valkey = EmbeddedPostgres(folder / "home" / "postgres"), EmbeddedValkey()
     guard.remove(valkey.folder)
     try:
@@ -153,20 +177,22 @@ async def world(lease_seconds: float) -> AsyncIterator[World]:
             guard.end(pid, how, last=True)
         for database in (METADATA, DATA):
             await postgres.ensure_database(database)
-        server, cache = to_socket(postgres.folder / POSTGRES_SOCKET), to_socket(valkey.folder / "socket")
-        async with proxied(server) as metadata, proxied(server) as data, proxied(cache) as wakeups:
-            made = _stack(folder / "home", postgres, metadata, wakeups, lease_seconds)
-            async with _running(made):
-                yield World(made, postgres, valkey, guard, metadata, data, wakeups)
+        yield postgres, valkey
     finally:
         await asyncio.to_thread(_end, postgres, valkey, guard)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stack(
-    home: Path, postgres: EmbeddedPostgres, metadata: FaultProxy, wakeups: FaultProxy, lease_seconds: float
-) -> Stack:
-    settings = settings_of(
+@asynccontextmanager
+async def _links(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> AsyncIterator[Links]:
+    """To the metadata database, to that of the data, and to the wake-ups."""
+    server, cache = to_socket(postgres.folder / POSTGRES_SOCKET), to_socket(valkey.folder / "socket")
+    async with proxied(server) as metadata, proxied(server) as data, proxied(cache) as wakeups:
+        yield metadata, data, wakeups
+
+
+def _settings(home: Path, postgres: EmbeddedPostgres, links: Links, lease_seconds: float) -> Settings:
+    metadata, _, wakeups = links
+    return settings_of(
         home,
         port=0,
         ray_dashboard=False,
@@ -176,17 +202,16 @@ def _stack(
         owner_url=postgres.owner_url(METADATA),
         redis_url=f"redis://{LOOPBACK}:{wakeups.port}",
     )
-    return Stack(settings)
 
 
 @asynccontextmanager
-async def _running(stack: Stack) -> AsyncIterator[None]:
+async def _running(stack: Stack) -> AsyncIterator[Stack]:
     """The stack's parts, started again whenever they end, as `wedsync up` does."""
     await stack.start()
     mending = asyncio.create_task(_mend(stack))
     try:
         await stack.runtime_ready()
-        yield
+        yield stack
         if mending.done():
             mending.result()
     finally:

@@ -85,6 +85,9 @@ async def test_a_queued_execution_says_what_it_waits_for(
     await owner.execute("UPDATE work_items SET run_after = 'infinity' WHERE state = 'queued'")
     held = (await api.ask(WAITS, {"id": limited["id"]}))["waitingFor"]
     assert (held["reason"], held["name"]) == ("EARLIER_RUN", "limited")
+    await owner.execute("UPDATE work_items SET run_after = now() + interval '1 min' WHERE state = 'queued'")
+    rests = (await api.ask(WAITS, {"id": limited["id"]}))["waitingFor"]
+    assert (rests["reason"], rests["name"]) == ("REST", None)
     assert await api.ask(POOLS) == [
         {"name": "default", "slots": None, "running": 1},
         {"name": "warehouse", "slots": 1, "running": 1},

@@ -59,13 +59,14 @@ async def as_owner(database: EmbeddedPostgres, query: str) -> object:
 
 
 def part_of(home: Path, server: int, name: str) -> list[psutil.Process]:
-    """The process of a part of a running server, if it is there."""
+    """The process of a part of a running server, if it is there; first the one that has run longest."""
     if name == "postgres":
         note = EmbeddedPostgres(Home(home).postgres).folder / "postmaster.pid"
         lines = note.read_text().splitlines() if note.exists() else []
         return [psutil.Process(int(lines[0]))] if lines and psutil.pid_exists(int(lines[0])) else []
     ended = psutil.STATUS_ZOMBIE
     children = [one for one in psutil.Process(server).children() if one.status() != ended]
+    children.sort(key=psutil.Process.create_time)
     return [one for one in children if name in (one.name(), *one.cmdline())]
 
 
@@ -136,7 +137,7 @@ async def test_a_part_that_is_killed_is_started_again_and_what_was_acknowledged_
     with started(home, "up", "--port", 0, "--json") as server:
         url = link_of(server).partition("/graphql")[0]
         for name in ("api.server", "postgres", "valkey-server"):
-            (killed,) = part_of(home, server.pid, name)
+            killed, *_ = part_of(home, server.pid, name)
             killed.kill()
             await eventually(replaced(home, server.pid, name, killed), within=STOP_SECONDS, because=f"{name} is back")
         await eventually(answers(f"{url}/readyz"), within=STOP_SECONDS, because="all of it is back")

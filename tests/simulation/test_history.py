@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from models.backfills import BackfillState
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
@@ -15,6 +16,7 @@ from tests.kit.definitions import DIAMOND
 from tests.kit.engine import Bench
 from tests.kit.simulation.history import (
     Accepted,
+    Backfilled,
     Calendar,
     Commit,
     Crowd,
@@ -50,6 +52,7 @@ RIGHT = History(
 DUE = datetime(2026, 1, 1, tzinfo=UTC)
 CALENDAR = Calendar(UUID(int=3), UUID(int=4), [DUE])
 FIRED = Fired(UUID(int=3), DUE, ONE)
+BACKFILLED = Backfilled(UUID(int=5), BackfillState.COMPLETED, True, [ONE], 1)
 CLAIMED = Move("work_items", 2, "claimed", "queued", (1, 1), was_held=True, by_holder=False)
 
 WRONGS = {
@@ -86,8 +89,16 @@ WRONGS = {
     "was decided 2 times": replace(RIGHT, calendars=[CALENDAR], fires=[FIRED, replace(FIRED, execution=None)]),
     "when it was not due": replace(RIGHT, calendars=[replace(CALENDAR, moments=[])], fires=[FIRED]),
     "which is not there": replace(RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, execution=UUID(int=9))]),
+    "was not passed over": replace(RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, was_paused=True)]),
+    "was passed over as if it were paused": replace(
+        RIGHT, calendars=[CALENDAR], fires=[replace(FIRED, execution=None, passes=True)]
+    ),
     "was started by 0 moments of a schedule": replace(RIGHT, scheduled=[ONE]),
     "ran at once in the pool, of 1 at most": replace(RIGHT, crowds=[Crowd("the pool", 2, 1)]),
+    "has not finished": replace(RIGHT, backfills=[replace(BACKFILLED, is_finished=False)]),
+    "1 of its chunks went on": replace(RIGHT, backfills=[replace(BACKFILLED, left=1)]),
+    "should be completed": replace(RIGHT, backfills=[replace(BACKFILLED, state=BackfillState.FAILED)]),
+    "has 1 of its 2 chunks": replace(RIGHT, backfills=[replace(BACKFILLED, wanted=2)]),
     "was never given back": replace(RIGHT, leaked=["a connection was never given back"]),
 }
 
@@ -97,6 +108,7 @@ def test_what_is_right_is_not_judged() -> None:
     again = Move("step_executions", ONE, "completed", "running", (1, 2))
     assert judged(replace(RIGHT, moves=[lapsed, again])) == []
     assert judged(replace(RIGHT, calendars=[CALENDAR], fires=[FIRED], scheduled=[ONE])) == []
+    assert judged(replace(RIGHT, backfills=[BACKFILLED])) == []
 
 
 @pytest.mark.parametrize("sentence", WRONGS)

@@ -42,6 +42,11 @@ def test_a_world_does_not_depend_on_those_before_it() -> None:
     assert [seed for seed in range(ALONE) if forth[seed] != back[seed]] == []
 
 
+def test_another_scheduler_takes_the_lead_in_some_worlds() -> None:
+    changes = (len(lived(seed)[0].leaders) for seed in range(SEEDS))
+    assert any(leaders > 2 for leaders in changes)
+
+
 def test_the_worlds_have_all_the_troubles_that_they_should_have() -> None:
     told, generations, states, kinds = set[str](), set[int](), set[ExecutionState](), set[EventKind]()
     for seed in range(ENOUGH):

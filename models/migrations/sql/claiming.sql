@@ -295,6 +295,20 @@ BEGIN
 END
 $$;
 
+-- When an execution that was held at this generation may be claimed again. Whose supervisors die one after the other and
+-- finish no step rests between them: not at first, then for half a second, doubled each time, for 30 s at most. So what
+-- kills them, if it is the execution itself, leaves room for others; if it is not, there is time to get better.
+CREATE FUNCTION wedsync.rested(execution uuid, held_at bigint, since timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = ''
+AS $$
+    SELECT CASE WHEN fruitless > 2 THEN now() + make_interval(secs => least(30, 0.25 * 2 ^ (fruitless - 2))) ELSE since END
+    FROM (
+        SELECT held_at - coalesce(max(step.generation), 0) AS fruitless
+        FROM public.step_executions AS step
+        WHERE step.pipeline_execution_id = execution AND step.state = 'completed'
+    ) AS lives
+$$;
+
 -- How many executions run, by pool and pipeline: the counts alone, for everyone, to say what a queued one waits for.
 CREATE FUNCTION wedsync.taken_slots() RETURNS TABLE (pool text, pipeline_id uuid, items bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
@@ -312,9 +326,10 @@ CALL wedsync.let_analysts_read('pipeline_turns', 'turns');
 CALL wedsync.let_runtime('pipeline_turns', 'SELECT', 'INSERT', 'UPDATE', 'DELETE');
 
 REVOKE ALL ON FUNCTION
-    wedsync.open_lanes, wedsync.next_in_lanes, wedsync.waiting_executions, wedsync.claim_work, wedsync.taken_slots
+    wedsync.open_lanes, wedsync.next_in_lanes, wedsync.waiting_executions, wedsync.claim_work, wedsync.rested,
+    wedsync.taken_slots
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    wedsync.open_lanes, wedsync.next_in_lanes, wedsync.waiting_executions, wedsync.claim_work
+    wedsync.open_lanes, wedsync.next_in_lanes, wedsync.waiting_executions, wedsync.claim_work, wedsync.rested
 TO wedsync_runtime;
 GRANT EXECUTE ON FUNCTION wedsync.taken_slots TO authenticated, wedsync_runtime;

@@ -18,7 +18,7 @@ from runtime.executions.supervisor import Supervisor
 from runtime.queue.store import Claim
 from runtime.schedules.ticker import LEASE
 from runtime.statements import Parameters, Statements
-from tests.kit.simulation import claiming, scheduling, statements
+from tests.kit.simulation import backfilling, claiming, queueing, scheduling, statements
 from tests.kit.simulation.destination import Ungoverned
 from tests.kit.simulation.store import Row, SimulatedDatabase, SimulatedStatements, Transaction
 from tests.kit.simulation.world import Parts
@@ -64,7 +64,7 @@ async def journal_reuses_seq(transaction: Transaction, given: Parameters) -> lis
 
 async def release_running(transaction: Transaction, _given: Parameters) -> list[Row]:
     """What is held is put back whether its lease has lapsed or not."""
-    return await statements.release_where(transaction, _always)
+    return await queueing.release_where(transaction, _always)
 
 
 async def lapsed_stay_claimed(_transaction: Transaction, _given: Parameters) -> list[Row]:
@@ -125,7 +125,7 @@ async def leader_never_gives_way(transaction: Transaction, given: Parameters) ->
     known = transaction.get("leases", given["name"])
     if given["name"] == LEASE and known and known["holder"] != given["holder"]:
         return []
-    return await statements.hold(transaction, given)
+    return await queueing.hold(transaction, given)
 
 
 async def all_held_are_released(transaction: Transaction, _given: Parameters) -> list[Row]:
@@ -139,9 +139,24 @@ async def due_does_not_see_what_runs(transaction: Transaction, given: Parameters
     return [{**row, "is_busy": False} for row in await scheduling.due(transaction, given)]
 
 
+async def due_does_not_see_a_pause(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Whether a schedule is paused is not looked at."""
+    return [{**row, "is_paused": False} for row in await scheduling.due(transaction, given)]
+
+
 async def moments_are_submitted_and_not_told(_transaction: Transaction, _given: Parameters) -> list[Row]:
     """Nothing is written down of a moment."""
     return []
+
+
+async def chunks_that_wait_do_not_count(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Only what is claimed counts against the chunks that a backfill has at once."""
+    return await backfilling.keep_where(transaction, given, going=("claimed",))
+
+
+async def backfills_end_before_their_chunks(transaction: Transaction, given: Parameters) -> list[Row]:
+    """A backfill is finished once its last chunk is claimed."""
+    return await backfilling.keep_where(transaction, given, unfinished_states=("held", "queued"))
 
 
 class Retrying(Supervisor):
@@ -244,7 +259,10 @@ BUGS: Final[dict[str, Parts]] = {
     "leader_never_gives_way": Parts({"hold": leader_never_gives_way}),
     "all_held_are_released": Parts({"let_go": all_held_are_released}),
     "due_does_not_see_what_runs": Parts({"due": due_does_not_see_what_runs}),
+    "due_does_not_see_a_pause": Parts({"due": due_does_not_see_a_pause}),
     "moments_are_submitted_and_not_told": Parts({"record": moments_are_submitted_and_not_told}),
+    "chunks_that_wait_do_not_count": Parts({"keep_backfills": chunks_that_wait_do_not_count}),
+    "backfills_end_before_their_chunks": Parts({"keep_backfills": backfills_end_before_their_chunks}),
     "reports_before_completions": Parts(host=HastyHost),
     "retry_counts_from_zero": Parts(host=RetryingHost),
     "lost_wakeup_without_poll": Parts(dispatcher=Deaf),

@@ -8,7 +8,8 @@ from models.errors import DomainError
 from models.events import EventKind
 from tests.kit.simulation.loop import Process
 from tests.kit.simulation.pipelines import PLANS
-from tests.kit.simulation.statements import ENDED, withdraw
+from tests.kit.simulation.queueing import withdraw
+from tests.kit.simulation.statements import ENDED
 from tests.kit.simulation.store import Row, Transaction
 from tests.kit.simulation.submissions import VERSION, accept, tell
 
@@ -94,7 +95,7 @@ async def cancel(transaction: Transaction, identity: UUID) -> str:
         return str(found.get("state"))
     changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
     if found["state"] == "queued" and await withdraw(transaction, {"subject": identity}):
-        changed |= {"state": "cancelled", "status": "cancelled"}
+        changed |= {"state": "cancelled", "status": "cancelled", "completed_at": transaction.now}
         tell(transaction, identity, changed["last_event_seq"], EventKind.EXECUTION_CANCELLED)
     else:
         changed["state"] = "cancelling"

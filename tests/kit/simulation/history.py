@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from models.backfills import BackfillState
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
@@ -106,11 +107,16 @@ class Calendar:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A decision upon a moment of a schedule, and the execution that it submitted; two decisions are here twice."""
+    """A decision upon a moment of a schedule, and the execution that it submitted; two decisions are here twice.
+
+    `was_paused` says that the schedule was paused then, `passes` that it was passed over because of that.
+    """
 
     schedule: UUID
     at: datetime
     execution: UUID | None = None
+    was_paused: bool = False
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +129,24 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfilled:
+    """A backfill, as it is in the end: the executions of its chunks, and how many went on when it was finished."""
+
+    id: UUID
+    state: BackfillState
+    is_finished: bool
+    chunks: Sequence[UUID]
+    wanted: int
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """Everything that the judge looks at. `moves`, `ran` and `restorable` are known of simulated worlds only.
 
     `restorable` are the tasks, with the generation that finished them, whose checkpoints were written; `leaked` are
     sentences about slots, leases and connections that nobody has any more. `calendars` are of schedules all of whose
-    moments have passed, `scheduled` the executions that schedules started.
+    moments have passed, `scheduled` the executions that schedules started, `leaders` the schedulers that led, in turn.
     """
 
     executions: Sequence[Accepted]
@@ -144,6 +162,8 @@ class History:
     fires: Sequence[Fired] = ()
     scheduled: Sequence[UUID] = ()
     crowds: Sequence[Crowd] = ()
+    backfills: Sequence[Backfilled] = ()
+    leaders: Sequence[str] = ()
 
 
 def judged(history: History, *, restores: bool = False) -> list[str]:
@@ -203,8 +223,10 @@ _LEGAL: Final[Mapping[str, Mapping[str | None, frozenset[str]]]] = {
         "completed": frozenset({"backing_off"}),
     },
     "work_items": {
-        None: frozenset({"queued"}),
-        "queued": frozenset({"claimed", "cancelled", "done"}),
+        None: frozenset({"held", "queued"}),
+        # Who lets a chunk go may claim it in the same transaction.
+        "held": frozenset({"queued", "claimed", "cancelled"}),
+        "queued": frozenset({"held", "claimed", "cancelled", "done"}),
         "claimed": frozenset({"queued", "done", "failed", "claimed"}),
     },
 }
@@ -290,7 +312,7 @@ def unsettled(history: History) -> Iterator[str]:
     """Nobody holds work of an execution that has ended, nobody waits for it, and none of its steps is under way."""
     ended = {one.id for one in history.executions if one.state.is_terminal}
     for item in history.work:
-        if item.subject in ended and item.state in (WorkState.QUEUED, WorkState.CLAIMED):
+        if item.subject in ended and item.state in (WorkState.HELD, WorkState.QUEUED, WorkState.CLAIMED):
             yield f"execution {item.subject} has ended and its work item is {item.state}"
     for step in history.steps:
         if step.execution in ended and step.state in (StepState.RUNNING, StepState.BACKING_OFF):
@@ -332,6 +354,15 @@ def unfounded(history: History) -> Iterator[str]:
             yield f"execution {execution} was started by {started[execution]} moments of a schedule"
 
 
+def unpaused(history: History) -> Iterator[str]:
+    """A moment of a paused schedule is passed over, and is so only then."""
+    for one in history.fires:
+        if one.was_paused and not one.passes:
+            yield f"schedule {one.schedule} was paused, and its moment {one.at:%H:%M:%S} was not passed over"
+        elif one.passes and not one.was_paused:
+            yield f"the moment {one.at:%H:%M:%S} of schedule {one.schedule} was passed over as if it were paused"
+
+
 def crowded(history: History) -> Iterator[str]:
     """No more run at once than are allowed to."""
     for one in history.crowds:
@@ -339,7 +370,24 @@ def crowded(history: History) -> Iterator[str]:
             yield f"{one.most} executions ran at once in {one.place}, of {one.allowed} at most"
 
 
+def unfilled(history: History) -> Iterator[str]:
+    """A backfill has all its chunks, finishes when the last of them has ended, and tells how they ended."""
+    states = {one.id: one.state for one in history.executions}
+    for one in history.backfills:
+        is_whole = all(states.get(chunk) is ExecutionState.COMPLETED for chunk in one.chunks)
+        right = BackfillState.COMPLETED if is_whole else BackfillState.FAILED
+        if not one.is_finished:
+            yield f"backfill {one.id} is {one.state} and has not finished"
+        elif one.left:
+            yield f"backfill {one.id} was finished and {one.left} of its chunks went on"
+        elif one.state not in (right, BackfillState.CANCELLED):
+            yield f"backfill {one.id} is {one.state}, and should be {right}"
+        if len(one.chunks) != one.wanted:
+            yield f"backfill {one.id} has {len(one.chunks)} of its {one.wanted} chunks"
+
+
 RULES: Final = (
+    unfilled,
     unfinished,
     doubled,
     incomplete,
@@ -349,6 +397,7 @@ RULES: Final = (
     unsettled,
     undecided,
     unfounded,
+    unpaused,
     crowded,
 )
 

@@ -120,6 +120,7 @@ class Schedulers:
         moments = tuple(takewhile(lambda at: at < ends_at, fires_after(config, first - timedelta(microseconds=1))))
         self.calendars.append(Calendar(identity, pipeline, moments))
         row = _row(identity, pipeline, moments[0], moments[0] + jitter(identity, moments[0], config))
+        stored["starts_at"] = moments[0].isoformat()
         row["config"] = {**stored, "overlap": overlap.value, "catch_up": catch_up.value}
         self.world.server.tables["schedules"][identity] = row
         self.world.note(f"{str(pipeline)[-3:]} is scheduled: {expression}, {overlap}, {catch_up}")
@@ -132,4 +133,4 @@ def _pipeline(max_active: int | None) -> Row:
 
 def _row(identity: UUID, pipeline: UUID, first: datetime, due_at: datetime) -> dict[str, Any]:
     moments = {"next_fire_at": first, "due_at": due_at, "last_fire_at": None, "updated_at": BEGINNING}
-    return {"id": identity, "pipeline_id": pipeline, "is_paused": False, **moments}
+    return {"id": identity, "pipeline_id": pipeline, "is_paused": False, "watches": None, **moments}

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import orjson
+
 from models.events import EventKind
 from runtime.statements import Parameters
 from tests.kit.simulation.store import Row, Transaction
-from tests.kit.simulation.submissions import accept, tell
+from tests.kit.simulation.submissions import accept, tell, watch_item
 
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 """When what is held runs: `infinity`."""
@@ -24,14 +26,31 @@ async def due(transaction: Transaction, given: Parameters) -> list[Row]:
     now: Any = given["now"]
     rows = [row for _, row in transaction.rows("schedules") if row["due_at"] is not None and row["due_at"] <= now]
     first = sorted(rows, key=lambda row: row["due_at"])[: int(str(given["most"]))]
-    return [
-        {
-            **{name: row[name] for name in ("id", "pipeline_id", "config", "next_fire_at", "updated_at")},
-            "is_paused": row["is_paused"] or transaction.get("data_pipelines", row["pipeline_id"])["is_paused"],
-            "is_busy": any(_unfinished(transaction, row["pipeline_id"])),
-        }
-        for row in first
-    ]
+    return [_seen(transaction, row) for row in first]
+
+
+async def arrived(transaction: Transaction, given: Parameters) -> list[Row]:
+    """`store.due`, of schedules that events start."""
+    waiting = [(key, row) for key, row in transaction.rows("schedule_arrivals") if row["decided_at"] is None]
+    first = sorted(waiting, key=lambda one: one[1]["happened_at"])[: int(str(given["most"]))]
+    found: dict[object, Row] = {}
+    for key, row in first:
+        schedule, cause = _pair(key)
+        known = transaction.get("schedules", schedule)
+        if known and known["watches"] is not None:
+            told = found.setdefault(schedule, {**_seen(transaction, known), "causes": [], "moments": []})
+            told["causes"].append(cause)
+            told["moments"].append(row["happened_at"])
+    return list(found.values())
+
+
+def _seen(transaction: Transaction, row: Row) -> Row:
+    """What a decider sees of a schedule."""
+    return {
+        **{name: row[name] for name in ("id", "pipeline_id", "config", "next_fire_at", "updated_at")},
+        "is_paused": row["is_paused"] or transaction.get("data_pipelines", row["pipeline_id"])["is_paused"],
+        "is_busy": any(_unfinished(transaction, row["pipeline_id"])),
+    }
 
 
 async def next_due(transaction: Transaction, _given: Parameters) -> list[Row]:
@@ -67,6 +86,34 @@ async def advance_where(transaction: Transaction, given: Parameters, is_unchange
     return advanced
 
 
+async def take_arrivals(transaction: Transaction, given: Parameters) -> list[Row]:
+    """The second statement of `store.perform`, where events start something."""
+    columns: list[Any] = [given[name] for name in ("ids", "causes")]
+    taken: list[Row] = []
+    for schedule, cause in zip(*columns, strict=True):
+        now = {"decided_at": transaction.now}
+        row = await transaction.update("schedule_arrivals", (schedule, cause), _is_undecided, now)
+        if row:
+            taken.append({"schedule_id": schedule, "cause": cause, "parameters": row["parameters"]})
+    return taken
+
+
+def _is_undecided(row: Row) -> bool:
+    return bool(row) and row["decided_at"] is None
+
+
+def tell_completion(transaction: Transaction, execution: Row) -> None:
+    """What the trigger does when an execution has completed."""
+    if execution["dry_run"]:
+        return
+    watched = {f"pipeline:{execution['pipeline_id']}"}
+    for key, schedule in transaction.rows("schedules"):
+        place = (key, f"execution:{execution['id']}")
+        if schedule["watches"] in watched and not transaction.get("schedule_arrivals", place):
+            happened: Row = {"happened_at": transaction.server.now, "decided_at": None, "parameters": {}}
+            transaction.write("schedule_arrivals", place, happened)
+
+
 async def record(transaction: Transaction, given: Parameters) -> list[Row]:
     """The last statement of `store.perform`: what was decided before stays."""
     columns: list[Any] = [given[name] for name in ("ids", "times", "outcomes", "reasons", "executions")]
@@ -78,11 +125,41 @@ async def record(transaction: Transaction, given: Parameters) -> list[Row]:
     return []
 
 
+async def known(transaction: Transaction, given: Parameters) -> list[Row]:
+    """The schedule of a pipeline, locked."""
+    mine = [key for key, row in transaction.rows("schedules") if row["pipeline_id"] == given["pipeline_id"]]
+    rows = [await transaction.lock("schedules", key) for key in mine]
+    return [{name: row[name] for name in ("id", "config", "next_fire_at", "watches")} for row in rows]
+
+
+async def pause(transaction: Transaction, given: Parameters) -> list[Row]:
+    """The last statement of `store.set_paused`."""
+    row = await transaction.lock("schedules", given["id"])
+    changed = {"is_paused": given["is_paused"], "updated_at": transaction.now}
+    if given["moves"]:
+        changed |= {"next_fire_at": given["next"], "due_at": given["due"]}
+    transaction.write("schedules", given["id"], {**row, **changed})
+    return []
+
+
+async def ask(transaction: Transaction, _given: Parameters) -> list[Row]:
+    """`watching.ask`."""
+    busy = {row["subject"] for _, row in transaction.rows("work_items") if row["state"] in ("queued", "claimed")}
+    files = [key for key, row in transaction.rows("schedules") if (row["watches"] or "").startswith("file:")]
+    asked: list[Row] = []
+    for key in files:
+        if key not in busy:
+            identity = UUID(int=transaction.server.weather.chance.getrandbits(128))
+            transaction.write("work_items", identity, watch_item(identity, key, transaction.now))
+            asked.append({"id": identity})
+    return asked
+
+
 async def submit(transaction: Transaction, given: Parameters) -> list[Row]:
     """`bulk.submit`: a key is used once for a pipeline."""
-    columns: list[Any] = [given[name] for name in ("ids", "pipelines", "types", "keys", "held")]
+    columns: list[Any] = [given[name] for name in ("ids", "pipelines", "types", "keys", "held", "contexts")]
     accepted: list[Row] = []
-    for place, (identity, pipeline, kind, key, held) in enumerate(zip(*columns, strict=True), 1):
+    for place, (identity, pipeline, kind, key, held, context) in enumerate(zip(*columns, strict=True), 1):
         known = transaction.get("data_pipelines", pipeline)
         is_open = bool(known) and known["archived_at"] is None and known["is_active"]
         if is_open and not await transaction.lock("execution_keys", (pipeline, key)):
@@ -90,6 +167,7 @@ async def submit(transaction: Transaction, given: Parameters) -> list[Row]:
             created = transaction.now + timedelta(microseconds=place)
             others = {"execution_type": kind, "started_at": given["at"], "requested_by": None, "created_at": created}
             others |= {"run_after": NEVER} if held else {}
+            others |= {"execution_context": orjson.loads(context)}
             accept(transaction, identity, pipeline, UUID(int=identity.int ^ 1), **others)
             accepted.append({"execution_id": identity})
     return accepted
@@ -140,7 +218,8 @@ def _is_queued(row: Row) -> bool:
 def _unfinished(transaction: Transaction, pipeline: object) -> Iterator[tuple[object, Row]]:
     """What schedules started of a pipeline and has not ended."""
     for key, row in transaction.rows("pipeline_executions"):
-        if row["pipeline_id"] == pipeline and row["status"] == "running" and row["execution_type"] in OF_SCHEDULES:
+        is_of_schedule = row["execution_type"] in OF_SCHEDULES and row["backfill_id"] is None and not row["dry_run"]
+        if row["pipeline_id"] == pipeline and row["status"] == "running" and is_of_schedule:
             yield key, row
 
 
@@ -153,3 +232,8 @@ def _held(transaction: Transaction) -> Iterator[tuple[object, Row]]:
 def _is_free(transaction: Transaction, item: Row) -> bool:
     held = {row["subject"] for _, row in _held(transaction)}
     return all(key in held for key, _ in _unfinished(transaction, item["pipeline_id"]))
+
+
+def _pair(key: object) -> tuple[Any, Any]:
+    assert isinstance(key, tuple)
+    return key[0], key[1]

@@ -3,79 +3,34 @@
 A test runs the same work against PostgreSQL and this, and compares; a statement that has no counterpart raises.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 from sqlalchemy import TextClause
 
-from runtime.backfills import control
+from runtime.backfills import control, requests
 from runtime.executions import assignments, bulk, deadlines, records, recovery, retention
 from runtime.queue import leases
 from runtime.queue import store as queue
 from runtime.schedules import store as schedules
 from runtime.schedules import watching
 from runtime.statements import Parameters
-from tests.kit.simulation import scheduling
+from tests.kit.simulation import backfilling, queueing, scheduling
 from tests.kit.simulation.claiming import claim, waiting
+from tests.kit.simulation.queueing import identified, ours, pairs
 from tests.kit.simulation.store import ABSENT, Answering, Row, Transaction, seconds_after
 
 ENDED: Final = ("completed", "failed", "cancelled")
-FREE: Final[Row] = {"state": "queued", "holder": None, "lease_expires_at": None}
 
 
 async def beat(transaction: Transaction, given: Parameters) -> list[Row]:
     """`records.renew`: a supervisor's heartbeat."""
-    return await beat_where(transaction, given, _ours({**given, "id": given["work_id"]}))
-
-
-async def release_lapsed(transaction: Transaction, _given: Parameters) -> list[Row]:
-    """`queue.release_lapsed`: skips what is locked."""
-    return await release_where(transaction, lambda row: bool(row["lease_expires_at"] < transaction.now))
-
-
-async def release_where(transaction: Transaction, is_lapsed: Callable[[Row], bool]) -> list[Row]:
-    """Put claimed items back that are so."""
-    lapsed = [
-        key
-        for key, row in transaction.rows("work_items")
-        if row["state"] == "claimed" and is_lapsed(row) and not transaction.is_locked("work_items", key)
-    ]
-    for key in lapsed:
-        transaction.write("work_items", key, {**await transaction.lock("work_items", key), **FREE})
-    return [{"id": key} for key in lapsed]
-
-
-async def release(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`queue.release`."""
-    ours = _ours(given)
-    is_held = lambda row: ours(row) and bool(row["holder"] == given["holder"])  # noqa: E731
-    return _id(await transaction.update("work_items", given["id"], is_held, FREE))
-
-
-async def renew(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`queue.renew`."""
-    until = {"lease_expires_at": seconds_after(transaction, given["lease_seconds"])}
-    return _id(await transaction.update("work_items", given["id"], _ours(given), until))
-
-
-async def settle(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`queue.settle`."""
-    ended = {"state": given["state"], "finished_at": transaction.now, "lease_expires_at": None}
-    return _id(await transaction.update("work_items", given["id"], _ours(given), ended))
-
-
-async def withdraw(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`queue.withdraw`."""
-    mine = [key for key, row in transaction.rows("work_items") if row["subject"] == given["subject"]]
-    gone = {"state": "cancelled", "finished_at": transaction.now}
-    return [
-        {"id": key}
-        for key in mine
-        if await transaction.update("work_items", key, lambda row: bool(row["state"] == "queued"), gone)
-    ]
+    return await beat_where(transaction, given, ours({**given, "id": given["work_id"]}))
 
 
 async def beat_where(transaction: Transaction, given: Parameters, where: Callable[[Row], bool]) -> list[Row]:
@@ -85,29 +40,6 @@ async def beat_where(transaction: Transaction, given: Parameters, where: Callabl
         return []
     execution = transaction.get("pipeline_executions", given["id"])
     return [{"cancelling": execution["cancel_requested_at"] is not None}]
-
-
-async def hold(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`leases.hold`."""
-    name, holder = given["name"], given["holder"]
-    known = await transaction.lock("leases", name)
-    is_mine = bool(known) and known["holder"] == holder
-    if known and not is_mine and known["expires_at"] >= transaction.now:
-        return []
-    generation = known.get("generation", 0) + (0 if is_mine else 1)
-    acquired = known["acquired_at"] if is_mine else transaction.now
-    until = seconds_after(transaction, given["seconds"])
-    row = {"holder": holder, "generation": generation, "acquired_at": acquired, "expires_at": until}
-    transaction.write("leases", name, row)
-    return [{"generation": generation}]
-
-
-async def drop(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`leases.drop`."""
-    known = await transaction.lock("leases", given["name"])
-    if known and known["holder"] == given["holder"]:
-        transaction.write("leases", given["name"], ABSENT)
-    return []
 
 
 async def take(transaction: Transaction, given: Parameters) -> list[Row]:
@@ -131,7 +63,9 @@ async def take_where(transaction: Transaction, given: Parameters, is_older: Call
     state = taken["state"] if is_cancelling else "starting"
     transaction.write("pipeline_executions", given["id"], {**taken, "state": state})
     version = transaction.get("pipeline_versions", (taken["pipeline_id"], taken["version"]))
-    cursors = {key[1]: row["cursor"] for key, row in _pairs(transaction, "pipeline_cursors", taken["pipeline_id"])}
+    cursors = {
+        key[1]: row["cursor"].get("value") for key, row in pairs(transaction, "pipeline_cursors", taken["pipeline_id"])
+    }
     return [
         {
             **{name: taken[name] for name in ("pipeline_id", "version", "started_at", "execution_context", "dry_run")},
@@ -158,14 +92,19 @@ async def refuse(transaction: Transaction, given: Parameters) -> list[Row]:
 
 async def progress(transaction: Transaction, given: Parameters) -> list[Row]:
     """The last statement of `assignments.refuse_hopeless`."""
-    steps = [row for _, row in _pairs(transaction, "step_executions", given["id"]) if row["state"] == "completed"]
+    steps = [row for _, row in pairs(transaction, "step_executions", given["id"]) if row["state"] == "completed"]
     return [{"generation": max((row["generation"] for row in steps), default=0)}]
 
 
 async def left_open(transaction: Transaction, given: Parameters) -> list[Row]:
     """`assignments.left_open`."""
-    steps = _pairs(transaction, "step_executions", given["id"])
-    return [{**row, "step_name": key[1]} for key, row in steps if row["state"] in ("running", "backing_off")]
+    steps = pairs(transaction, "step_executions", given["id"])
+    left = [
+        {"step_name": key[1], "attempt": row["attempt"], "started_at": datetime.fromisoformat(row["started_at"])}
+        for key, row in steps
+        if row["state"] in ("running", "backing_off")
+    ]
+    return sorted(left, key=lambda row: (row["started_at"], row["step_name"]))
 
 
 async def plan(transaction: Transaction, given: Parameters) -> list[Row]:
@@ -217,15 +156,23 @@ async def end_where(
         return []
     ended = {**found, "state": given["state"], "status": given["state"], "completed_at": given["at"]}
     transaction.write("pipeline_executions", given["id"], ended)
+    if given["state"] == "completed":
+        scheduling.tell_completion(transaction, ended)
     await _happened(transaction, given, found)
     for step, cursor in orjson.loads(str(given["cursors"])).items():
-        transaction.write("pipeline_cursors", (given["pipeline_id"], step), {"cursor": cursor["value"]})
+        known = await transaction.lock("pipeline_cursors", (given["pipeline_id"], step))
+        if not known or _goes_forward(known["cursor"].get("rank"), cursor.get("rank")):
+            transaction.write("pipeline_cursors", (given["pipeline_id"], step), {"cursor": cursor})
     for landed in orjson.loads(str(given["commits"])):
         place = (given["id"], landed["step_name"], landed["partition"])
         if not await transaction.lock("commit_ledger", place):
             transaction.write("commit_ledger", place, {"rows": landed["rows"]})
     done = {"state": "done", "finished_at": transaction.now, "lease_expires_at": None}
-    return _id(await transaction.update("work_items", given["work_id"], is_ours, done))
+    return identified(await transaction.update("work_items", given["work_id"], is_ours, done))
+
+
+def _goes_forward(known: Any, rank: Any) -> bool:
+    return type(known) is not type(rank) or (rank is not None and known <= rank)
 
 
 async def _advanced(transaction: Transaction, given: Parameters, where: Callable[[Row], bool]) -> Row:
@@ -255,7 +202,7 @@ async def written(transaction: Transaction, given: Parameters) -> list[Row]:
     """`records.is_written`."""
     found = [
         key
-        for key, row in _pairs(transaction, "execution_events", given["id"])
+        for key, row in pairs(transaction, "execution_events", given["id"])
         if (row["kind"], row["step_name"]) == (given["kind"], given["step_name"]) and _is_at(row["at"], given["at"])
     ]
     return [{"seq": key[1]} for key in found]
@@ -279,22 +226,33 @@ async def keep(transaction: Transaction, given: Parameters) -> list[Row]:
 
 async def forget(transaction: Transaction, given: Parameters) -> list[Row]:
     """`records.forget`."""
-    for place, _ in _pairs(transaction, "checkpoints", given["id"]):
+    for place, _ in pairs(transaction, "checkpoints", given["id"]):
         if await transaction.lock("checkpoints", place):
             transaction.write("checkpoints", place, ABSENT)
     return []
 
 
 async def chain(transaction: Transaction, given: Parameters) -> list[Row]:
-    """`recovery.chain`, of executions that take up no other."""
-    execution = transaction.get("pipeline_executions", given["id"])
+    """`recovery.chain`."""
+    found: list[Row] = []
+    identity: Any = given["id"]
+    while identity is not None:
+        execution = transaction.get("pipeline_executions", identity)
+        found.append(_link(transaction, identity, execution))
+        earlier = execution["execution_context"].get("retry_of")
+        identity = None if earlier is None else UUID(str(earlier))
+    return found
+
+
+def _link(transaction: Transaction, identity: UUID, execution: Row) -> Row:
     kept = [
         {"task": key[1], **{name: row[name] for name in ("attempt", "blocks", "report")}}
-        for key, row in _pairs(transaction, "checkpoints", given["id"])
+        for key, row in pairs(transaction, "checkpoints", identity)
     ]
-    steps = [_step(key[1], row) for key, row in _pairs(transaction, "step_executions", given["id"])]
+    steps = [_step(key[1], row) for key, row in pairs(transaction, "step_executions", identity)]
     known = {name: execution[name] for name in ("id", "execution_id", "generation")}
-    return [{**known, "from_step": None, "kept": kept or None, "steps": steps or None}]
+    from_step = execution["execution_context"].get("from_step")
+    return {**known, "from_step": from_step, "kept": kept or None, "steps": steps or None}
 
 
 def _step(name: str, row: Row) -> Row:
@@ -302,44 +260,27 @@ def _step(name: str, row: Row) -> Row:
     return {"step": name, **counts, "ms": row["processing_time_ms"], "stats": row["transformation_stats"]}
 
 
-async def keep_backfills(_transaction: Transaction, _given: Parameters) -> list[Row]:
-    """`control.keep`: there are none."""
-    return [{"open": 0, "released": 0}]
-
-
 async def nothing(_transaction: Transaction, _given: Parameters) -> list[Row]:
     """What finds nothing here, or has no counterpart: what is late or stands still for minutes, and retention."""
     return []
-
-
-def _ours(given: Parameters) -> Callable[[Row], bool]:
-    return lambda row: bool(row and row["generation"] == given["generation"] and row["state"] == "claimed")
-
-
-def _id(row: Row) -> list[Row]:
-    return [{"id": row["id"]}] if row else []
 
 
 def _list(value: object) -> list[UUID]:
     return list(value) if isinstance(value, list | tuple | set) else []
 
 
-def _pairs(transaction: Transaction, table: str, first: object) -> list[tuple[Any, Row]]:
-    return [(key, row) for key, row in transaction.rows(table) if isinstance(key, tuple) and key[0] == first]
-
-
-_COUNTERPARTS: Final[Mapping[Any, Mapping[str, Answering]]] = {
+_COUNTERPARTS: Final[Mapping[ModuleType, Mapping[str, Answering]]] = {
     queue: {
         "_CLAIM": claim,
         "_WAITING": waiting,
-        "_RELEASE_LAPSED": release_lapsed,
-        "_RELEASE": release,
-        "_WITHDRAW": withdraw,
-        "_RENEW": renew,
-        "_SETTLE": settle,
+        "_RELEASE_LAPSED": queueing.release_lapsed,
+        "_RELEASE": queueing.release,
+        "_WITHDRAW": queueing.withdraw,
+        "_RENEW": queueing.renew,
+        "_SETTLE": queueing.settle,
         "_PRUNE": nothing,
     },
-    leases: {"_HOLD": hold, "_DROP": drop},
+    leases: {"_HOLD": queueing.hold, "_DROP": queueing.drop},
     assignments: {
         "_TAKE": take,
         "_REFUSE": refuse,
@@ -351,26 +292,41 @@ _COUNTERPARTS: Final[Mapping[Any, Mapping[str, Answering]]] = {
     recovery: {"_CHAIN": chain},
     records: {"_WRITE": write, "_END": end, "_WRITTEN": written, "_KEEP": keep, "_FORGET": forget, "_BEAT": beat},
     retention: {"_KEEP": nothing, "_PRUNE": nothing, "_NEEDED": nothing},
-    control: {"_KEEP": keep_backfills},
+    control: {
+        "_KEEP": backfilling.keep_backfills,
+        "_STATE": backfilling.standing,
+        "_MOVE": backfilling.move,
+        "_HOLD": backfilling.hold_back,
+        "_CANCEL": backfilling.cancel_backfill,
+    },
+    requests: {"_INSERT": backfilling.request},
     schedules: {
         "_DUE": scheduling.due,
-        "_ARRIVED": nothing,
+        "_ARRIVED": scheduling.arrived,
         "_NEXT": scheduling.next_due,
         "_BRIEFLY": scheduling.briefly,
         "_ADVANCE": scheduling.advance,
+        "_TAKE": scheduling.take_arrivals,
         "_RECORD": scheduling.record,
+        "_KNOWN": scheduling.known,
+        "_PAUSE": scheduling.pause,
     },
     bulk: {"_SUBMIT": scheduling.submit, "_RELEASE": scheduling.let_go, "_CANCEL": scheduling.cancel_all},
-    watching: {"_ASK": nothing},
+    watching: {"_ASK": scheduling.ask},
     deadlines: {"_LATE": nothing, "_STALLED": nothing},
 }
 
 
 def counterparts(**replaced: Answering) -> dict[TextClause, Answering]:
     """Each statement of the runtime and what it does here; those named as their function is may be replaced."""
-    pruning = dict.fromkeys(schedules._PRUNE, nothing)
-    return pruning | {
-        vars(module)[name]: replaced.get(answering.__name__, answering)
-        for module, known in _COUNTERPARTS.items()
-        for name, answering in known.items()
+    return {
+        statement: replaced.get(answering.__name__, answering)
+        for statement, answering in itertools.chain.from_iterable(named(module).values() for module in _COUNTERPARTS)
     }
+
+
+def named(module: ModuleType) -> dict[str, tuple[TextClause, Answering]]:
+    """The statements of a module, by their names, and what they do here."""
+    known = {name: (vars(module)[name], answering) for name, answering in _COUNTERPARTS[module].items()}
+    pruning = schedules._PRUNE if module is schedules else ()
+    return known | {f"_PRUNE[{place}]": (one, nothing) for place, one in enumerate(pruning)}

@@ -303,6 +303,8 @@ TABLES = (
     "pipeline_turns",
     "schedules",
     "schedule_fires",
+    "schedule_arrivals",
+    "backfills",
     "execution_keys",
 )
 

@@ -1,6 +1,7 @@
 """What accepting an execution writes: asked for by people, or by schedules."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +12,30 @@ VERSION: Final = 1
 BY: Final = UUID(int=2)
 
 
-def accept(transaction: Transaction, identity: UUID, pipeline: UUID, item: UUID, **others: object) -> None:
+_ITEM: Final[Row] = {
+    "id": None,
+    "kind": "execution",
+    "subject": None,
+    "pipeline_id": None,
+    "pool": "default",
+    "payload": {},
+    "state": "queued",
+    "priority": 0,
+    "run_after": None,
+    "created_at": None,
+    "attempts": 0,
+    "generation": 0,
+    "holder": None,
+    "lease_expires_at": None,
+    "finished_at": None,
+    "requested_by": BY,
+    "backfill_id": None,
+}
+
+
+def accept(
+    transaction: Transaction, identity: UUID, pipeline: UUID, item: UUID, *, held: bool = False, **others: object
+) -> None:
     """What `submission.submit` writes; `others` are columns of the execution or of its work item that are not so."""
     now = transaction.now
     execution: Row = {
@@ -26,30 +50,22 @@ def accept(transaction: Transaction, identity: UUID, pipeline: UUID, item: UUID,
         "execution_context": {},
         "dry_run": False,
         "execution_type": "manual",
+        "backfill_id": None,
         "cancel_requested_at": None,
+        "completed_at": None,
         "last_event_seq": 1,
     }
-    work: Row = {
-        "id": item,
-        "kind": "execution",
-        "subject": identity,
-        "pipeline_id": pipeline,
-        "pool": "default",
-        "payload": {},
-        "state": "queued",
-        "priority": 0,
-        "run_after": now,
-        "created_at": now,
-        "attempts": 0,
-        "generation": 0,
-        "holder": None,
-        "lease_expires_at": None,
-        "finished_at": None,
-        "requested_by": BY,
-    }
+    work = {**_ITEM, "id": item, "subject": identity, "pipeline_id": pipeline, "run_after": now, "created_at": now}
     transaction.write("pipeline_executions", identity, _with(execution, others))
-    transaction.write("work_items", item, _with(work, others))
+    transaction.write("work_items", item, _with(work, others) | ({"state": "held"} if held else {}))
     tell(transaction, identity, 1, EventKind.EXECUTION_QUEUED)
+
+
+def watch_item(identity: UUID, schedule: object, now: datetime) -> Row:
+    """The work of looking at a schedule's files."""
+    payload = {"schedule": str(schedule)}
+    others = {"id": identity, "kind": "watch", "subject": schedule, "payload": payload, "requested_by": None}
+    return {**_ITEM, **others, "run_after": now, "created_at": now}
 
 
 def _with(row: Row, others: Mapping[str, object]) -> Row:

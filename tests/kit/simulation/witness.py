@@ -1,15 +1,32 @@
 """Writes down what a simulated world was left like, for the judge of histories."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
 
+from models.backfills import BackfillState
 from models.events import EventKind
 from models.executions import ExecutionState, StepState
 from models.work import WorkState
-from tests.kit.simulation.history import Accepted, Crowd, Fired, History, Move, Ran, Stepped, Told, Work
+from runtime.schedules.decide import PAUSED
+from runtime.schedules.ticker import LEASE
+from tests.kit.simulation.backfilling import GOING, OPEN
+from tests.kit.simulation.history import (
+    Accepted,
+    Backfilled,
+    Calendar,
+    Crowd,
+    Fired,
+    History,
+    Move,
+    Ran,
+    Stepped,
+    Told,
+    Work,
+)
 from tests.kit.simulation.pipelines import loads_of
 from tests.kit.simulation.scheduling import NEVER
 from tests.kit.simulation.store import BEGINNING, Change, Row
@@ -48,14 +65,57 @@ def history_of(world: World) -> History:
             if change.table == "checkpoints" and change.after
         ],
         leaked=list(_leaked(world)),
-        calendars=world.schedulers.calendars,
-        fires=[
-            Fired(change.after["schedule_id"], change.after["fire_time"], change.after["execution_id"])
-            for change in world.server.changes
-            if change.table == "schedule_fires" and change.after
-        ],
+        calendars=[_undecided(world, one) for one in world.schedulers.calendars],
+        fires=list(_fired(world)),
         scheduled=[row["id"] for row in tables["pipeline_executions"].values() if row["execution_type"] == "scheduled"],
         crowds=list(_crowds(world)),
+        backfills=[_backfilled(world, row) for row in tables["backfills"].values()],
+        leaders=[
+            change.after["holder"]
+            for change in world.server.changes
+            if change.table == "leases" and change.key == LEASE and _changes(change, "holder") and change.after
+        ],
+    )
+
+
+def _changes(change: Change, column: str) -> bool:
+    return bool(change.before.get(column) != change.after.get(column))
+
+
+def _undecided(world: World, calendar: Calendar) -> Calendar:
+    """A calendar without the moments that went by while it was paused, of which nothing is told when it goes on."""
+    moments = calendar.moments
+    for change in world.server.changes:
+        if change.key == calendar.schedule and change.before.get("is_paused") and not change.after["is_paused"]:
+            gone, following = change.before["next_fire_at"], change.after["next_fire_at"]
+            if gone is not None:
+                moments = [at for at in moments if at < gone or (following is not None and at >= following)]
+    return replace(calendar, moments=moments)
+
+
+def _fired(world: World) -> Iterator[Fired]:
+    paused: dict[object, bool] = {}
+    for change in world.server.changes:
+        row = change.after
+        if change.table == "schedules":
+            paused[change.key] = row["is_paused"]
+        elif change.table == "schedule_fires" and row:
+            was_paused, passes = paused.get(row["schedule_id"], False), row["reason"] == PAUSED
+            yield Fired(row["schedule_id"], row["fire_time"], row["execution_id"], was_paused, passes)
+
+
+def _backfilled(world: World, row: Row) -> Backfilled:
+    executions = world.server.tables["pipeline_executions"].values()
+    chunks = [one["id"] for one in executions if one["backfill_id"] == row["id"]]
+    open_items, left = set[object](), 0
+    for change in world.server.changes:
+        if change.table == "work_items" and change.after and change.after["backfill_id"] == row["id"]:
+            goes_on = change.after["state"] in OPEN
+            (open_items.add if goes_on else open_items.discard)(change.key)
+        elif change.table == "backfills" and change.key == row["id"] and _changes(change, "finished_at"):
+            left = len(open_items)
+    return Backfilled(
+        row["id"], BackfillState(row["state"]), row["finished_at"] is not None, chunks, row["total"], left
     )
 
 
@@ -105,6 +165,9 @@ def _crowds(world: World) -> Iterator[Crowd]:
     if limits.max_active is not None:
         for pipeline in world.clients.plans:
             yield Crowd(f"pipeline {pipeline}", _most(world, partial(_is_claimed, of=pipeline)), limits.max_active)
+    for backfill in world.server.tables["backfills"].values():
+        going = partial(_goes_on, of=backfill["id"])
+        yield Crowd(f"backfill {backfill['id']}", _most(world, going), backfill["most_at_once"])
     for one in schedulers.calendars:
         own = {
             row["id"]
@@ -116,6 +179,10 @@ def _crowds(world: World) -> Iterator[Crowd]:
 
 def _is_claimed(row: Row, of: object = None) -> bool:
     return row.get("state") == "claimed" and of in (None, row["pipeline_id"])
+
+
+def _goes_on(row: Row, of: object) -> bool:
+    return bool(row and row["backfill_id"] == of and row["state"] in GOING)
 
 
 def _may_run(row: Row, of: set[UUID]) -> bool:

@@ -24,6 +24,7 @@ from tests.kit.simulation.destination import SimulatedDestination
 from tests.kit.simulation.faults import Faults
 from tests.kit.simulation.history import Ran
 from tests.kit.simulation.loop import Process, SimulatedLoop
+from tests.kit.simulation.operators import Operators
 from tests.kit.simulation.remotes import Remote
 from tests.kit.simulation.schedulers import Schedulers
 from tests.kit.simulation.statements import counterparts
@@ -83,6 +84,7 @@ class World:
         self.exchange = Exchange()
         self.clients = Clients(self)
         self.schedulers = Schedulers(self)
+        self.operators = Operators(self)
         self.ran: list[Ran] = []
         self.pools: dict[Process, Pool[SupervisorHandle]] = {}
         self.processes: list[Process] = []
@@ -136,6 +138,7 @@ class World:
             self._start_dispatcher()
         self.clients.start()
         self.schedulers.start()
+        self.operators.start()
         for _ in range(self.faults.crashes):
             seconds = self.chance.uniform(0.1, 4.0)
             self.later(self.chance.uniform(0.5, self.faults.healed), lambda away=seconds: self._crash(away))  # type: ignore[misc]
@@ -208,6 +211,7 @@ class World:
         is_quiet = (
             self.clients.are_done
             and self.schedulers.are_done
+            and self.operators.are_done
             and not any(process.is_stopped and not process.is_dead for process in self.processes)
             and all(row["state"] in ("completed", "failed", "cancelled") for row in executions)
         )

@@ -34,23 +34,33 @@ def parts(guard: Guard, clock: Clock, tmp_path: Path, monkeypatch: pytest.Monkey
     """One part, `worker`, that stays until it is killed."""
     (tmp_path / "a_module.py").write_text("import os, time; print(os.environ['MARK']); time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = Parts(guard, clock)
+    made = Parts(guard, clock, spared=["worker"])
     made.begin(Child("worker", "a_module"), {"MARK": "kept"}, tmp_path)
     yield made
     for stop in made.stops():
         stop()
 
 
-async def killed(parts: Parts) -> dict[str, str]:
-    """Kill the part and have the parts mended once it has ended."""
-    process = psutil.Process(parts.pid("worker"))
+async def end(process: psutil.Process) -> None:
+    """Kill a process and wait until it has ended."""
     process.kill()
 
     async def is_gone() -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
     await eventually(is_gone, because="it was killed")
+
+
+async def killed(parts: Parts) -> dict[str, str]:
+    """Kill the part and have the parts mended once it has ended."""
+    await end(psutil.Process(parts.pid("worker")))
     return parts.mend()
+
+
+def waiting(parts: Parts) -> list[psutil.Process]:
+    """The processes of the module that are not the part."""
+    children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in children if "a_module" in one.cmdline() and one.pid != parts.pid("worker")]
 
 
 async def test_a_part_that_ended_runs_again_in_its_environment(parts: Parts, clock: Clock, tmp_path: Path) -> None:
@@ -85,3 +95,34 @@ async def test_a_part_that_stayed_is_started_again_as_often_as_it_ends(parts: Pa
     for _ in range(MOST_SHORT_LIVES + 1):
         clock.now += STAYS_SECONDS
         assert list(await killed(parts)) == ["worker"]
+
+
+async def test_another_waits_to_take_the_place_of_a_part_that_has_stayed(parts: Parts, clock: Clock) -> None:
+    parts.mend()
+    assert waiting(parts) == []
+    clock.now += STAYS_SECONDS
+    parts.mend()
+    parts.mend()
+    (spare,) = waiting(parts)
+    await killed(parts)
+    assert parts.pid("worker") == spare.pid
+    assert waiting(parts) == []
+
+
+async def test_one_that_waited_and_was_killed_is_no_loss(parts: Parts, clock: Clock) -> None:
+    clock.now += STAYS_SECONDS
+    parts.mend()
+    (spare,) = waiting(parts)
+    await end(spare)
+    assert parts.mend() == {}
+    assert list(await killed(parts)) == ["worker"]
+    assert parts.pid("worker") != spare.pid
+
+
+async def test_one_that_waits_ends_with_the_rest(parts: Parts, clock: Clock) -> None:
+    clock.now += STAYS_SECONDS
+    parts.mend()
+    (spare,) = waiting(parts)
+    for stop in parts.stops():
+        stop()
+    assert not spare.is_running()

@@ -21,6 +21,11 @@ from tests.kit.definitions import DIAMOND, READ, load, pipeline, transform
 from tests.kit.engine import LEASE, Bench
 from tests.kit.identities import RUNTIME
 
+FINISHED = text("""
+    INSERT INTO step_executions (pipeline_execution_id, step_name, step_execution_id, started_at, state, generation)
+    SELECT :id, 'read', 'a', now(), 'completed', :generation WHERE :generation > 0
+""")
+
 
 async def test_a_plan_comes_back_from_the_database_as_it_was_saved(ready: Bench) -> None:
     ordered = pipeline(
@@ -68,18 +73,38 @@ async def test_an_execution_without_a_plan_can_be_ended_with_the_reason(ready: B
     assert (*found, work) == ("failed", "no_plan", "done")
 
 
+@pytest.mark.parametrize("lapses", [False, True])
+@pytest.mark.parametrize(
+    ("held_at", "finished_at", "rests"),
+    [(1, 0, 0), (2, 0, 0), (3, 0, 0.5), (6, 0, 4), (40, 0, 30), (40, 38, 0), (41, 38, 0.5)],
+)
+async def test_an_execution_rests_longer_each_time_its_supervisors_die_and_finish_nothing(
+    ready: Bench, held_at: int, finished_at: int, rests: float, lapses: bool
+) -> None:
+    saved, _ = await ready.pipeline(DIAMOND)
+    execution = await ready.submit(saved)
+    async with ready.database.transaction(RUNTIME) as session:
+        await session.execute(FINISHED, {"id": execution, "generation": finished_at})
+        lease = -1.0 if lapses else LEASE
+        (claim,) = await queue.claim(session, "me", executions=1, lease_seconds=lease)
+        await session.execute(text("UPDATE work_items SET generation = :held_at"), {"held_at": held_at})
+        if lapses:
+            assert await queue.release_lapsed(session) == 1
+        else:
+            assert await queue.release(session, replace(claim, generation=held_at), "me")
+        left = "SELECT extract(epoch FROM greatest(run_after - now(), interval '0 s')) FROM work_items"
+        assert (await session.execute(text(left))).scalar_one() == pytest.approx(rests)
+        assert len(await queue.claim(session, "next", executions=1, lease_seconds=LEASE)) == (not rests)
+
+
 @pytest.mark.parametrize(("finished", "last"), [(0, MOST_ATTEMPTS), (7, MOST_ATTEMPTS + 7)])
 async def test_an_execution_is_given_up_whose_supervisors_die_and_finish_nothing(
     ready: Bench, finished: int, last: int
 ) -> None:
     saved, _ = await ready.pipeline(DIAMOND)
     execution = await ready.submit(saved)
-    step = text("""
-        INSERT INTO step_executions (pipeline_execution_id, step_name, step_execution_id, started_at, state, generation)
-        SELECT :id, 'read', 'a', now(), 'completed', :generation WHERE :generation > 0
-    """)
     async with ready.database.transaction(RUNTIME) as session:
-        await session.execute(step, {"id": execution, "generation": finished})
+        await session.execute(FINISHED, {"id": execution, "generation": finished})
         claim = Claim(UUID(int=1), WorkKind.EXECUTION, execution, {}, last, None)
         await refuse_hopeless(session, claim)
         with pytest.raises(Terminal, match="supervisors died"):

@@ -89,6 +89,22 @@ async def test_a_resumed_schedule_goes_on_from_now(database: Database, owner: as
     assert (row["is_paused"], row["next_fire_at"]) == (False, datetime(2026, 3, 1, 14, tzinfo=UTC))
 
 
+async def test_one_that_is_resumed_after_its_last_moment_has_no_next(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await places(database)
+    pipeline = await scheduled(database, NOW)
+    changes: JsonObject = {"schedule_config": hourly(ends_at=(NOW + timedelta(hours=2)).isoformat())}
+    await edited(database, pipeline, Edit(changes=changes), NOW)
+    assert (await the_row(owner))["next_fire_at"] == datetime(2026, 3, 1, 11, tzinfo=UTC)
+    async with database.transaction(ENGINEER) as session:
+        row = await pipelines.find(session, pipeline.id)
+        await store.set_paused(session, row, NOW, is_paused=True)
+        await store.set_paused(session, row, LATER, is_paused=False)
+    ended = await the_row(owner)
+    assert (ended["is_paused"], ended["next_fire_at"], ended["due_at"]) == (False, None, None)
+
+
 async def test_what_has_no_schedule_cannot_be_paused(database: Database) -> None:
     await places(database)
     pipeline = await scheduled(database, NOW)
