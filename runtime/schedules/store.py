@@ -25,7 +25,7 @@ INACTIVE: Final = "the pipeline was not active"
 IDLE_MILLISECONDS: Final = 3000
 
 _KNOWN: Final = text("""
-    SELECT id, config, next_fire_at, watches FROM schedules WHERE pipeline_id = :pipeline_id FOR UPDATE
+    SELECT id, config, next_fire_at, watches, is_paused FROM schedules WHERE pipeline_id = :pipeline_id FOR UPDATE
 """)
 _FORGET: Final = text("DELETE FROM schedules WHERE pipeline_id = :pipeline_id")
 _KEEP: Final = text("""
@@ -110,7 +110,8 @@ async def set_paused(session: Session, pipeline: DataPipeline, now: datetime, *,
     if known is None or config is None:
         hint = "save it with a schedule_config first"
         raise NotFound(f"pipeline {pipeline.pipeline_name!r} has no schedule", hint=hint)
-    moves = not is_paused and known.next_fire_at is not None
+    # One that is not paused is left: what is due, and not decided yet, stays due.
+    moves = known.is_paused and not is_paused and known.next_fire_at is not None
     fire = next_fire(config, now) if moves else None
     due = None if fire is None else fire + jitter(known.id, fire, config)
     await session.execute(_PAUSE, {"id": known.id, "is_paused": is_paused, "moves": moves, "next": fire, "due": due})

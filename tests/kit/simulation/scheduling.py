@@ -129,7 +129,7 @@ async def known(transaction: Transaction, given: Parameters) -> list[Row]:
     """The schedule of a pipeline, locked."""
     mine = [key for key, row in transaction.rows("schedules") if row["pipeline_id"] == given["pipeline_id"]]
     rows = [await transaction.lock("schedules", key) for key in mine]
-    return [{name: row[name] for name in ("id", "config", "next_fire_at", "watches")} for row in rows]
+    return [{name: row[name] for name in ("id", "config", "next_fire_at", "watches", "is_paused")} for row in rows]
 
 
 async def pause(transaction: Transaction, given: Parameters) -> list[Row]:

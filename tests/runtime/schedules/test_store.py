@@ -89,6 +89,14 @@ async def test_a_resumed_schedule_goes_on_from_now(database: Database, owner: as
     assert (row["is_paused"], row["next_fire_at"]) == (False, datetime(2026, 3, 1, 14, tzinfo=UTC))
 
 
+async def test_to_resume_what_is_not_paused_passes_over_nothing(database: Database, owner: asyncpg.Connection) -> None:
+    await places(database)
+    pipeline = await scheduled(database, NOW)
+    async with database.transaction(ENGINEER) as session:
+        await store.set_paused(session, pipeline, LATER, is_paused=False)
+    assert (await the_row(owner))["next_fire_at"] == datetime(2026, 3, 1, 11, tzinfo=UTC)
+
+
 async def test_one_that_is_resumed_after_its_last_moment_has_no_next(
     database: Database, owner: asyncpg.Connection
 ) -> None:
