@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
@@ -95,6 +95,7 @@ def config_of(pipeline: DataPipeline) -> ScheduleConfig | None:
     return parse(adapter_of(ScheduleConfig), pipeline.schedule_config, CONFIG)
 
 
+_MOMENT: Final = timedelta(microseconds=1)
 _PAUSE: Final = text("""
     UPDATE schedules SET is_paused = :is_paused,
         next_fire_at = CASE WHEN :moves THEN CAST(:next AS timestamptz) ELSE next_fire_at END,
@@ -112,7 +113,8 @@ async def set_paused(session: Session, pipeline: DataPipeline, now: datetime, *,
         raise NotFound(f"pipeline {pipeline.pipeline_name!r} has no schedule", hint=hint)
     # One that is not paused is left: what is due, and not decided yet, stays due.
     moves = known.is_paused and not is_paused and known.next_fire_at is not None
-    fire = next_fire(config, now) if moves else None
+    # Never back: while this waited for the row, moments after `now` may have been decided.
+    fire = next_fire(config, max(now, known.next_fire_at - _MOMENT)) if moves else None
     due = None if fire is None else fire + jitter(known.id, fire, config)
     await session.execute(_PAUSE, {"id": known.id, "is_paused": is_paused, "moves": moves, "next": fire, "due": due})
     return UUID(str(known.id))
