@@ -208,6 +208,11 @@ _TAKE: Final = text("""
     WHERE arrival.schedule_id = given.schedule_id AND arrival.cause = given.cause AND arrival.decided_at IS NULL
     RETURNING arrival.schedule_id, arrival.cause, arrival.parameters
 """)
+_DECIDED: Final = text("""
+    SELECT schedule_id, fire_time FROM schedule_fires
+    JOIN unnest(CAST(:ids AS uuid[]), CAST(:times AS timestamptz[])) AS given (schedule_id, fire_time)
+        USING (schedule_id, fire_time)
+""")
 _RECORD: Final = text("""
     INSERT INTO schedule_fires (schedule_id, fire_time, outcome, reason, execution_id, decided_at)
     SELECT * , CAST(:now AS timestamptz) FROM unnest(
@@ -256,7 +261,7 @@ async def _taken(session: Session, decisions: Sequence[Decision]) -> tuple[list[
         "last": [_last(one) for one in decisions],
     }
     advanced = {row.id for row in (await session.execute(_ADVANCE, parameters)).all()}
-    ours = [one for one in decisions if one.due.id in advanced]
+    ours = await _undecided(session, [one for one in decisions if one.due.id in advanced])
     causes = [(one.due.id, fire.cause) for one in ours for fire in one.fires if fire.cause is not None]
     if not causes:
         return ours, {}
@@ -267,6 +272,22 @@ async def _taken(session: Session, decisions: Sequence[Decision]) -> tuple[list[
         for one in ours
     ]
     return mine, taken
+
+
+async def _undecided(session: Session, decisions: Sequence[Decision]) -> list[Decision]:
+    """Decisions whose schedules are locked, without moments of the clock that are decided already.
+
+    A schedule that is saved or resumed by somebody whose clock is behind may come to one again.
+    """
+    moments = [(one.due.id, fire.at) for one in decisions for fire in one.fires if fire.cause is None]
+    if not moments:
+        return list(decisions)
+    asked = {"ids": [identity for identity, _ in moments], "times": [at for _, at in moments]}
+    decided = {(row.schedule_id, row.fire_time) for row in (await session.execute(_DECIDED, asked)).all()}
+    return [
+        replace(one, fires=tuple(f for f in one.fires if f.cause is not None or (one.due.id, f.at) not in decided))
+        for one in decisions
+    ]
 
 
 def _last(decision: Decision) -> datetime | None:

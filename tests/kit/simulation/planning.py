@@ -105,6 +105,15 @@ async def paused(both: Both) -> None:
     await both.same(work)
 
 
+async def set_back(both: Both) -> None:
+    """Somebody whose clock is behind moves a schedule to a moment that was decided."""
+    schedule, at = both.chance.choice([*both.world.server.tables["schedule_fires"], (None, None)])
+    row = both.world.server.tables["schedules"].get(schedule)
+    if row and row["next_fire_at"] is not None:
+        await both.owner.execute("UPDATE schedules SET next_fire_at = $2, due_at = $2 WHERE id = $1", schedule, at)
+        both.put("schedules", schedule, next_fire_at=at, due_at=at)
+
+
 async def stopped(both: Both) -> None:
     """A pipeline is paused, or taken out of use; mostly it is not."""
     pipeline, chance = both.chance.choice(both.pipelines), both.chance
@@ -206,6 +215,6 @@ async def controlled(both: Both) -> None:
 
 SCHEDULES: Final = (
     *(submitted, cancelled, claimed, claimed, claimed, kept, taken, taken, taken, journaled, journaled, lived),
-    *(lived, decided, decided, decided, paused, stopped, ordered, replaced, replaced, forgot),
+    *(lived, decided, decided, decided, paused, set_back, stopped, ordered, replaced, replaced, forgot),
     *(requested, controlled, controlled, controlled),
 )

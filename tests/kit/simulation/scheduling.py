@@ -125,6 +125,16 @@ async def record(transaction: Transaction, given: Parameters) -> list[Row]:
     return []
 
 
+async def decided(transaction: Transaction, given: Parameters) -> list[Row]:
+    """Those of some moments that are recorded."""
+    columns: list[Any] = [given[name] for name in ("ids", "times")]
+    return [
+        {"schedule_id": identity, "fire_time": at}
+        for identity, at in zip(*columns, strict=True)
+        if transaction.get("schedule_fires", (identity, at))
+    ]
+
+
 async def known(transaction: Transaction, given: Parameters) -> list[Row]:
     """The schedule of a pipeline, locked."""
     mine = [key for key, row in transaction.rows("schedules") if row["pipeline_id"] == given["pipeline_id"]]

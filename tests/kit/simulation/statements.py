@@ -307,6 +307,7 @@ _COUNTERPARTS: Final[Mapping[ModuleType, Mapping[str, Answering]]] = {
         "_BRIEFLY": scheduling.briefly,
         "_ADVANCE": scheduling.advance,
         "_TAKE": scheduling.take_arrivals,
+        "_DECIDED": scheduling.decided,
         "_RECORD": scheduling.record,
         "_KNOWN": scheduling.known,
         "_PAUSE": scheduling.pause,

@@ -56,6 +56,24 @@ async def test_a_moment_that_comes_makes_one_execution_and_moves_the_schedule_on
     assert await owner.fetchval("SELECT array_agg(kind) FROM execution_events") == ["execution_queued"]
 
 
+async def test_a_moment_that_was_decided_starts_nothing_when_it_comes_again(
+    settings: Settings, database: Database, owner: asyncpg.Connection, clock: Clock
+) -> None:
+    await places(database)
+    pipeline = await scheduled(database, NOW)
+    ticker = ticker_of(settings, database, clock)
+    clock.move(30 * MINUTE)
+    await owner.execute("UPDATE schedules SET is_paused = true")
+    await ticked(ticker)
+    ((at, outcome, _),) = await fires(owner, pipeline.id)
+    assert (at, outcome) == (ELEVEN, "skipped")
+    await owner.execute("UPDATE schedules SET is_paused = false, next_fire_at = $1, due_at = $1", ELEVEN)
+    await ticked(ticker)
+    assert len(await fires(owner, pipeline.id)) == 1
+    assert await owner.fetchval("SELECT count(*) FROM pipeline_executions") == 0
+    assert await owner.fetchval("SELECT next_fire_at FROM schedules") == ELEVEN + HOUR
+
+
 async def test_two_tickers_at_once_never_fire_twice(
     settings: Settings, database: Database, owner: asyncpg.Connection, postgres: Postgres, database_name: str
 ) -> None:
