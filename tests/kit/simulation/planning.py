@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from random import Random
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from models.executions import ExecutionType
@@ -107,7 +107,8 @@ async def paused(both: Both) -> None:
 
 async def set_back(both: Both) -> None:
     """Somebody whose clock is behind moves a schedule to a moment that was decided."""
-    schedule, at = both.chance.choice([*both.world.server.tables["schedule_fires"], (None, None)])
+    fires: list[Any] = [*both.world.server.tables["schedule_fires"], (None, None)]
+    schedule, at = both.chance.choice(fires)
     row = both.world.server.tables["schedules"].get(schedule)
     if row and row["next_fire_at"] is not None:
         await both.owner.execute("UPDATE schedules SET next_fire_at = $2, due_at = $2 WHERE id = $1", schedule, at)
