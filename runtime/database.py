@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from models.errors import Conflict, Denied, DomainError, Exhausted, Invalid, Unavailable
+from runtime.resets import resets_told
 from runtime.statements import Connections, Statements, prepared
 
 CONNECT_SECONDS: Final = 10
@@ -91,13 +92,14 @@ class Database:
             async with self._sessions() as session:
                 await self._begin(session, identity)
                 try:
-                    yield session
-                    await session.commit()
-                except (DBAPIError, asyncpg.InternalClientError) as error:
+                    with resets_told():
+                        yield session
+                        await session.commit()
+                except (DBAPIError, asyncpg.InternalClientError, ConnectionResetError) as error:
                     if isinstance(_cause(error), _DRIVER_ERRORS):
                         await session.invalidate()
                     raise
-        except (DBAPIError, PoolTimeoutError) as error:
+        except (DBAPIError, PoolTimeoutError, ConnectionResetError) as error:
             known = translated(error)
             if known is None:
                 raise
@@ -123,6 +125,10 @@ class Database:
         parameters = {"role": identity.database_role, "claims": orjson.dumps(dict(identity.claims)).decode()}
         try:
             try:
+                with resets_told():
+                    await session.execute(_IDENTIFY, parameters)
+            except ConnectionResetError:
+                await session.invalidate()
                 await session.execute(_IDENTIFY, parameters)
             except DBAPIError as error:
                 if not error.connection_invalidated:
@@ -164,7 +170,7 @@ _BY_STATE: Final[Mapping[str, tuple[type[DomainError], str]]] = {
     "53300": (Exhausted, "PostgreSQL has no connection left; raise its max_connections or lower WEDSYNC_POOL_SIZE"),
 }
 # After these asyncpg's state of the connection is unknown: another transaction must not inherit it.
-_DRIVER_ERRORS: Final = (asyncpg.InternalClientError, asyncpg.InterfaceError)
+_DRIVER_ERRORS: Final = (asyncpg.InternalClientError, asyncpg.InterfaceError, ConnectionResetError)
 _AWAY_CLASSES: Final = ("08", "28", "3D", "53", "57P", "25P03")
 _KEYED_STATES: Final = ("23503", "23505")
 _KEY: Final = re.compile(r"^Key \((?P<column>\w+)\)=")
@@ -193,8 +199,9 @@ def translated(error: BaseException) -> DomainError | None:
 
 def _cause(error: BaseException) -> BaseException:
     """The driver's error inside SQLAlchemy's two wrappings."""
-    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return original.__cause__ or original
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ or error.orig
 
 
 def _away(cause: BaseException) -> Unavailable:

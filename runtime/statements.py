@@ -208,8 +208,9 @@ async def _rolled_back(connection: asyncpg.Connection) -> None:
     if connection.is_closed():
         return
     try:
-        await connection.execute("ROLLBACK", timeout=PATIENCE_SECONDS)
-    except (*_FAILURES, RuntimeError):
+        with resets_told():
+            await connection.execute("ROLLBACK", timeout=PATIENCE_SECONDS)
+    except _FAILURES:
         connection.terminate()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from models.errors import Conflict, Denied, Exhausted, Invalid, Unavailable
 from runtime.access.principal import Principal
 from runtime.database import Database, translated
+from runtime.resets import resets_told
 from tests.kit.database import Postgres
 from tests.kit.eventually import eventually
 from tests.kit.identities import ADMIN, ANALYST, ENGINEER, OTHER_ANALYST, RUNTIME
@@ -157,6 +158,32 @@ async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(
         await owner.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
     for _ in range(4):
         assert await hold() not in pids
+
+
+CLOSED = "unable to perform operation on <TCPTransport closed=True reading=False 0x7f>; the handler is closed"
+"""What uvloop says of a connection that was reset, and whose end it has yet to tell."""
+
+
+def test_a_reset_as_uvloop_tells_it_is_unavailable() -> None:
+    with pytest.raises(ConnectionResetError) as told, resets_told():
+        raise RuntimeError(CLOSED)
+    assert isinstance(translated(told.value), Unavailable)
+
+
+async def test_a_reset_as_uvloop_tells_it_ends_its_transaction_only(narrow: Database) -> None:
+    pids: list[int] = []
+
+    async def work(said: str) -> None:
+        async with narrow.transaction(ADMIN) as session:
+            pids.append((await who(session))[2])
+            raise RuntimeError(said)
+
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await work(CLOSED)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a bug of ours"):
+            await work("a bug of ours")
+    assert pids[0] != pids[1] == pids[2]
 
 
 async def test_a_server_that_is_away_is_unavailable_with_the_remedy() -> None:
