@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -52,26 +53,34 @@ async def tended(both: Both) -> None:
     await both.same(work)
 
 
+@dataclass(frozen=True)
+class Course:
+    """What is done at random, over so many pipelines with schedules or without, and the statements of these modules."""
+
+    pipelines: int
+    has_schedules: bool
+    doings: Sequence[Doing]
+    modules: Sequence[ModuleType]
+
+
+COURSES = {
+    "executions": Course(2, False, EXECUTIONS, OF_EXECUTIONS),
+    "schedules": Course(4, True, SCHEDULES, OF_SCHEDULES),
+}
+
+
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", COURSES)
 async def test_the_simulated_store_answers_and_holds_what_postgresql_does(
-    database: Database, owner: asyncpg.Connection, seed: int
+    database: Database, owner: asyncpg.Connection, name: str, seed: int
 ) -> None:
-    both = Both(database, owner, Random(seed))
-    await both.prepare(2)
+    both, course = Both(database, owner, Random(seed)), COURSES[name]
+    await both.prepare(course.pipelines)
+    if course.has_schedules:
+        await schedule_all(both)
     await submitted(both)
     await tended(both)
-    await _go_through(both, EXECUTIONS, OF_EXECUTIONS)
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_the_simulated_store_schedules_as_postgresql_does(
-    database: Database, owner: asyncpg.Connection, seed: int
-) -> None:
-    both = Both(database, owner, Random(seed))
-    await both.prepare(4)
-    await schedule_all(both)
-    await submitted(both)
-    await _go_through(both, SCHEDULES, OF_SCHEDULES)
+    await _go_through(both, course.doings, course.modules)
 
 
 def test_no_counterpart_is_left_uncompared() -> None:

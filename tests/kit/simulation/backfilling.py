@@ -9,8 +9,9 @@ from models.errors import Conflict
 from models.events import EventKind
 from runtime.statements import Parameters
 from tests.kit.simulation.queueing import WAITING
+from tests.kit.simulation.scheduling import stop
 from tests.kit.simulation.store import BEGINNING, Row, Transaction
-from tests.kit.simulation.submissions import BY, VERSION, accept, tell
+from tests.kit.simulation.submissions import BY, VERSION, accept
 
 GOING: Final = ("queued", "claimed")
 OPEN: Final = ("held", *GOING)
@@ -140,23 +141,9 @@ async def cancel_backfill(transaction: Transaction, given: Parameters) -> list[R
     mine = [(key, row) for key in wanted if _goes_on(row := await transaction.lock("pipeline_executions", key))]
     told: list[Row] = []
     for key, row in mine:
-        if not await _cancelled(transaction, key, row):
+        if not await stop(transaction, key, row, _is_waiting):
             told.append({"id": key})
     return told
-
-
-async def _cancelled(transaction: Transaction, identity: Any, found: Row) -> bool:
-    """Cancel an execution at once, if it waits, or else have it stopped."""
-    changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
-    changed["state"] = "cancelling"
-    gone = {"state": "cancelled", "finished_at": transaction.now}
-    items = [key for key, row in transaction.rows("work_items") if row["subject"] == identity]
-    for key in items if found["state"] == "queued" else ():
-        if await transaction.update("work_items", key, _is_waiting, gone):
-            changed |= {"state": "cancelled", "status": "cancelled", "completed_at": transaction.now}
-    transaction.write("pipeline_executions", identity, changed)
-    tell(transaction, identity, changed["last_event_seq"], EventKind(f"execution_{changed['state']}"))
-    return bool(changed["state"] == "cancelled")
 
 
 def _items(transaction: Transaction, backfill: object) -> Iterator[tuple[object, Row]]:

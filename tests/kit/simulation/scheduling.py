@@ -205,20 +205,22 @@ async def cancel_all(transaction: Transaction, given: Parameters) -> list[Row]:
         for key in [key for key, row in _unfinished(transaction, pipeline) if row["cancel_requested_at"] is None]:
             found = await transaction.lock("pipeline_executions", key)
             if found["status"] == "running" and found["cancel_requested_at"] is None:
-                await _cancelled(transaction, key, found)
+                await stop(transaction, key, found, _is_queued)
                 asked.append({"execution_id": key})
     return asked
 
 
-async def _cancelled(transaction: Transaction, identity: Any, found: Row) -> None:
+async def stop(transaction: Transaction, identity: Any, found: Row, is_waiting: Callable[[Row], bool]) -> bool:
+    """Cancel a locked execution whose item waits, or else have it stopped; whether it is cancelled."""
     changed = {**found, "cancel_requested_at": transaction.now, "last_event_seq": found["last_event_seq"] + 1}
     changed["state"] = "cancelling"
     gone = {"state": "cancelled", "finished_at": transaction.now}
     for key in [key for key, row in transaction.rows("work_items") if row["subject"] == identity]:
-        if found["state"] == "queued" and await transaction.update("work_items", key, _is_queued, gone):
+        if found["state"] == "queued" and await transaction.update("work_items", key, is_waiting, gone):
             changed |= {"state": "cancelled", "status": "cancelled", "completed_at": transaction.now}
     transaction.write("pipeline_executions", identity, changed)
     tell(transaction, identity, changed["last_event_seq"], EventKind(f"execution_{changed['state']}"))
+    return bool(changed["state"] == "cancelled")
 
 
 def _is_queued(row: Row) -> bool:
