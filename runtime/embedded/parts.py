@@ -12,6 +12,9 @@ from runtime.embedded.processes import Child
 STAYS_SECONDS = 5.0
 """A part that ends sooner than this after its start has not stayed."""
 
+AGAIN_SECONDS = 1.0
+"""Until then one that is started again, by itself, is left the processors."""
+
 MOST_SHORT_LIVES = 3
 """A part that has not stayed this often in a row will not, however often it is started."""
 
@@ -21,9 +24,10 @@ FIRST_PAUSE_SECONDS = 0.5
 
 @dataclass(slots=True)
 class _Life:
-    """When a part began, and how often in a row it has not stayed until now."""
+    """When a part began, how often it did, and how often in a row it has not stayed until now."""
 
     began: float
+    starts: int = 0
     short: int = 0
     next_at: float | None = None
 
@@ -31,7 +35,7 @@ class _Life:
 class Parts:
     """Child processes in the order of their starts, which a guard ends when their maker is killed.
 
-    Of a part that is `spared` another process waits, once the first has stayed: it has imported, which is most of a
+    Of a part that is `spared` another process waits, soon after the first began: it has imported, which is most of a
     start, and takes the place of the first when that ends. Processes are made by the thread that calls.
     """
 
@@ -49,7 +53,8 @@ class Parts:
         if child not in self._children:
             self._children.append(child)
         self._told[child.name] = (environment, logs)
-        self._lives.setdefault(child.name, _Life(0)).began = self._clock()
+        life = self._lives.setdefault(child.name, _Life(0))
+        life.began, life.starts = self._clock(), life.starts + 1
         child.begin(environment, logs)
         self._guard.end(child.pid)
 
@@ -68,9 +73,10 @@ class Parts:
         return mended
 
     def _spare(self, child: Child) -> None:
-        """Have another wait to take a child's place, once the child has stayed; one for each start."""
-        has_stayed = self._clock() >= self._lives[child.name].began + STAYS_SECONDS
-        if has_stayed and child.name not in self._spares:
+        """Have another wait to take a child's place; one for each start, which it is not to slow down."""
+        life = self._lives[child.name]
+        starts_for = STAYS_SECONDS if life.starts == 1 else AGAIN_SECONDS
+        if self._clock() >= life.began + starts_for and child.name not in self._spares:
             self._spares[child.name] = spare = child.again()
             self._guard.end(spare.pid)
 

@@ -17,14 +17,14 @@ from tests.chaos.world import World, world
 LEASE_SECONDS: Final = 15.0
 
 SCENARIOS: Final[Mapping[str, tuple[Scenario, Size, Size]]] = {
-    "workers": (killing.workers, Size(30, 4, (0.5, 2.0), 15), Size(200, 4, (2.0, 6.0), 100)),
-    "supervisors": (killing.supervisors, Size(10, 3, (3.0, 6.0), 4), Size(60, 3, (6.0, 10.0), 100)),
+    "workers": (killing.workers, Size(30, 4, (0.5, 2.0), 15), Size(200, 4, (1.0, 4.0), 100)),
+    "supervisors": (killing.supervisors, Size(10, 3, (3.0, 6.0), 4), Size(60, 3, (3.0, 6.0), 100)),
     "scheduler": (scheduling.scheduler, Size(500, 50, (4.0, 8.0), 2), Size(10_000, 500, (4.0, 8.0), 20)),
     "zombies": (stopping.zombies, Size(2, 1, (0.0, 0.0), 2), Size(10, 1, (0.0, 0.0), 10)),
-    "sleepers": (stopping.sleepers, Size(12, 3, (0.0, 0.0), 2), Size(60, 4, (0.0, 0.0), 12)),
+    "sleepers": (stopping.sleepers, Size(12, 3, (0.0, 0.0), 2), Size(60, 4, (0.0, 0.0), 20)),
     "postgres": (servers.postgres, Size(10, 3, (2.0, 5.0), 3), Size(150, 4, (5.0, 40.0), 30)),
     "valkey": (servers.valkey, Size(6, 3, (1.0, 3.0), 0), Size(10, 3, (5.0, 30.0), 6)),
-    "api": (servers.api, Size(5, 10, (3.0, 6.0), 2), Size(5, 10, (10.0, 15.0), 10)),
+    "api": (servers.api, Size(5, 10, (3.0, 6.0), 2), Size(5, 10, (3.0, 6.0), 10)),
     "half_open": (servers.half_open, Size(30, 3, (0.5, 1.0), 1), Size(200, 4, (1.0, 10.0), 10)),
     "destination": (destination.destination, Size(10, 3, (1.0, 3.0), 0), Size(100, 4, (1.0, 3.0), 60)),
     "memory": (greed.memory, Size(20, 3, (1.0, 1.0), 0), Size(100, 3, (1.0, 1.0), 0)),

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import Unavailable
 from runtime.embedded.guard import Guard
-from runtime.embedded.parts import FIRST_PAUSE_SECONDS, MOST_SHORT_LIVES, STAYS_SECONDS, Parts
+from runtime.embedded.parts import AGAIN_SECONDS, FIRST_PAUSE_SECONDS, MOST_SHORT_LIVES, STAYS_SECONDS, Parts
 from runtime.embedded.processes import Child
 from tests.kit.eventually import eventually
 
@@ -107,6 +107,9 @@ async def test_another_waits_to_take_the_place_of_a_part_that_has_stayed(parts: 
     await killed(parts)
     assert parts.pid("worker") == spare.pid
     assert waiting(parts) == []
+    clock.now += AGAIN_SECONDS
+    parts.mend()
+    assert len(waiting(parts)) == 1
 
 
 async def test_one_that_waited_and_was_killed_is_no_loss(parts: Parts, clock: Clock) -> None:
