@@ -121,8 +121,6 @@ def _event(expression: str) -> str:
     if kind not in tuple(EventKind) or not colon or not subject.strip():
         forms = ", ".join(_FORMS.values())
         raise ValueError(f"names no event: write {forms}")
-    if kind == EventKind.STREAM:
-        raise ValueError("cannot be started by a stream's message yet: poll it with an interval such as 1m meanwhile")
     if kind in _WITH_PARTS and not all(part.strip() for part in subject.partition("/")):
         raise ValueError(f"should be {_FORMS[EventKind(kind)]}")
     if kind == EventKind.WEBHOOK and not re.fullmatch(r"[a-z0-9][a-z0-9_\-]{0,99}", subject):
@@ -144,9 +142,10 @@ _FORMS: Final = {
     EventKind.PIPELINE: "pipeline:NAME",
     EventKind.DATASET: "dataset:DESTINATION/TABLE",
     EventKind.FILE: "file:SOURCE/GLOB",
+    EventKind.STREAM: "stream:SOURCE/STREAM",
     EventKind.WEBHOOK: "webhook:NAME",
 }
-_WITH_PARTS: Final = (EventKind.DATASET, EventKind.FILE)
+_WITH_PARTS: Final = (EventKind.DATASET, EventKind.FILE, EventKind.STREAM)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 LONGEST_INTERVAL: Final = timedelta(days=3660)
 LONGEST_JITTER: Final = 86_400
@@ -228,7 +227,8 @@ class EventSchedule(ScheduleOptions):
     """Runs when what `expression` names happens.
 
     `pipeline:NAME` (it completed), `dataset:DESTINATION/TABLE` (an execution that completed loaded it),
-    `file:SOURCE/GLOB` (a file is new or changed), `webhook:NAME` (a signed request arrived).
+    `file:SOURCE/GLOB` (a file is new or changed), `stream:SOURCE/STREAM` (a message came), `webhook:NAME` (a signed
+    request arrived).
     """
 
     type: Literal["event"]

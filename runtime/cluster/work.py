@@ -28,10 +28,10 @@ from runtime.connectors._contract import (
     Restorable,
     Source,
     TableVersion,
+    Watchable,
     primary_key_of,
 )
 from runtime.connectors.configs import SOURCE, open_inline, placed
-from runtime.connectors.file_marks import marks
 from runtime.connectors.opening import open_destination, open_source
 from runtime.connectors.paces import Paces
 from runtime.connectors.permits import Permits
@@ -218,15 +218,17 @@ def _restorable(payload: JsonObject, tools: Tools) -> Iterator[Restorable]:
 
 
 def _watch(payload: JsonObject, tools: Tools) -> Json:
-    """Look which files that a schedule waits for are new or changed."""
+    """Look what is new of that which a schedule waits for."""
     schedule = UUID(str(payload["schedule"]))
     watch = tools.background.wait(_wanted(schedule, tools))
     if watch is None:
         return {"changed": []}
     place = tools.background.wait(_open(watch.source, True, tools))
     try:
-        assert isinstance(place, Source)
-        found = marks(place, watch.pattern, watching.MOST_FILES)
+        if not isinstance(place, Watchable):
+            hint = "name a source of files or of streams"
+            raise Invalid(f"nothing can be waited for in a {place.kind} source", hint=hint, path="expression")
+        found = place.marks(watch.subject, watching.MOST_FILES)
     finally:
         place.close()
     changed = tools.background.wait(_saw(watch, found, tools))

@@ -167,6 +167,17 @@ class Source(ABC, Generic[C_co]):
         """Give back connections; safe to call twice."""
 
 
+class Watchable(ABC):
+    """What a source is too, where schedules can wait for something new in it."""
+
+    @abstractmethod
+    def marks(self, subject: str, most: int) -> Mapping[str, str]:
+        """What a subject means now, each part with a text that is another once there is something new in it.
+
+        Empty where it means nothing yet; raises `Invalid` for one that it cannot mean, and for more than `most` parts.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class RunKey:
     """Which commit this is; a repeated commit of the same key has no second effect."""

@@ -4,9 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from time import monotonic
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -17,7 +18,7 @@ from models.errors import Invalid, RunError, Terminal
 from models.schemas import SchemaConfig
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
-from runtime.connectors._contract import Health, ReadRequest, Source, Split, with_primary_key
+from runtime.connectors._contract import Health, ReadRequest, Source, Split, Watchable, with_primary_key
 from runtime.connectors._datasets import (
     FILE_FIELDS,
     MODIFIED_COLUMN,
@@ -35,6 +36,9 @@ from runtime.connectors._places import FileEntry, Place, Storage
 from runtime.connectors._selection import after, before_all, greatest, select
 
 logger = structlog.get_logger(__name__)
+
+SETTLING: Final = timedelta(seconds=2)
+"""A file that changed so lately may still be written."""
 
 
 class OnBadRow(StrEnum):
@@ -109,7 +113,7 @@ class RowFileConfig(FileConfig):
 F_co = TypeVar("F_co", bound=FileConfig, covariant=True)
 
 
-class FileSource(Source[F_co]):
+class FileSource(Source[F_co], Watchable):
     """Reads files below a root. A subclass knows one format: its schema, its rows, and how a large file divides."""
 
     source_type = SourceType.FILE
@@ -182,6 +186,19 @@ class FileSource(Source[F_co]):
             most = greatest(scout.read(ReadRequest(dataset=request.dataset), Split(0)), column)
         return before_all(layout.schema.field(column).type) if most is None else after(most)
 
+    def marks(self, subject: str, most: int) -> Mapping[str, str]:
+        """The size and date of each file that a glob, a folder or a dataset's name means, once it rests."""
+        self.place.reach()
+        rests = datetime.now(UTC) - SETTLING
+        try:
+            found = self._files(subject)
+        except Terminal:
+            return {}
+        if len(found) > most:
+            hint = "name fewer, by a narrower glob"
+            raise Invalid(f"{subject!r} means {len(found):,} files, more than {most:,}", hint=hint, path="expression")
+        return {file.listed: f"{file.size} {file.modified.isoformat()}" for file in found if file.modified <= rests}
+
     def split(self, request: ReadRequest, count: int) -> list[Split]:
         """Whole files by size; fewer files than `count` are divided where their format allows. One when limited."""
         layout, parts = self._parts(request, 1 if request.limit is not None else count)
@@ -214,23 +231,6 @@ class FileSource(Source[F_co]):
             share = -(-count * part.size // total)
             parts += self._divide(part.file, share) if share > 1 and part.size >= self.config.divide_bytes else [part]
         return layout, parts
-
-    def _match_columns(self, file: str, names: Sequence[str], stored: pa.Schema) -> None:
-        """Refuse a file whose columns are not the dataset's, unless the configuration lets them differ."""
-        missing = [name for name in stored.names if name not in names]
-        extra = [name for name in names if name not in stored.names]
-        if missing and self.config.missing_columns is MissingColumns.FAIL:
-            raise Terminal(
-                f"{file} has no column {', '.join(missing)}; it has {', '.join(names)}",
-                hint="mend the file, or set missing_columns to null",
-                code="missing_column",
-            )
-        if extra and self.config.extra_columns is ExtraColumns.FAIL:
-            raise Terminal(
-                f"{file} has the column {', '.join(extra)}, which the dataset does not have",
-                hint="declare it in schema_config, or set extra_columns to ignore",
-                code="extra_column",
-            )
 
     def _name(self, request: ReadRequest) -> str:
         if request.query is not None:
@@ -332,6 +332,19 @@ def _line_end(stream: pa.NativeFile, position: int) -> int:
         position += len(block)
 
 
-def cut(text: str) -> str:
-    """Text as a message shows it, cut to forty characters."""
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def match_columns(config: FileConfig, file: str, names: Sequence[str], stored: pa.Schema) -> None:
+    """Refuse a file whose columns are not the dataset's, unless the configuration lets them differ."""
+    missing = [name for name in stored.names if name not in names]
+    extra = [name for name in names if name not in stored.names]
+    if missing and config.missing_columns is MissingColumns.FAIL:
+        raise Terminal(
+            f"{file} has no column {', '.join(missing)}; it has {', '.join(names)}",
+            hint="mend the file, or set missing_columns to null",
+            code="missing_column",
+        )
+    if extra and config.extra_columns is ExtraColumns.FAIL:
+        raise Terminal(
+            f"{file} has the column {', '.join(extra)}, which the dataset does not have",
+            hint="declare it in schema_config, or set extra_columns to ignore",
+            code="extra_column",
+        )

@@ -11,6 +11,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.batches.types import sql_type
 from runtime.connectors._json_values import Misfit, column_of, exact_loads
 
 R = TypeVar("R")
@@ -41,6 +42,39 @@ def cast_text(values: pa.Array, kind: pa.DataType, formats: TextFormats = ISO) -
     trimmed = pc.utf8_trim_whitespace(values)
     known = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     return _cast_or_halve(known, kind, _casts(kind, formats))
+
+
+def typed_text(
+    raw: pa.RecordBatch, stored: pa.Schema, encoding: str = "utf-8", formats: TextFormats = ISO
+) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+    """Columns of bytes in the types of `stored`, and the positions of rows that do not fit, each with the first reason.
+
+    A column that `raw` does not have is null. The batch has all rows; where some do not fit, all its columns are
+    nullable.
+    """
+    columns: list[pa.Array] = []
+    bad: dict[int, str] = {}
+    for field in stored:
+        if field.name not in raw.schema.names:
+            columns.append(pa.nulls(raw.num_rows, field.type))
+            continue
+        texts, undecoded = decode_text(raw.column(field.name))
+        values, unfit = cast_text(texts, field.type, formats)
+        columns.append(values)
+        for at in undecoded:
+            bad.setdefault(at, f"column {field.name} is not {encoding}")
+        for at in unfit:
+            bad.setdefault(at, f"column {field.name}: {_cut(texts[at].as_py())!r} is not a {sql_type(field.type)}")
+        if not field.nullable and values.null_count > len(undecoded) + len(unfit):
+            for at in pc.indices_nonzero(values.is_null()).to_pylist():
+                bad.setdefault(at, f"column {field.name} has no value, and needs one")
+    nullable = pa.schema([field.with_nullable(True) for field in stored])
+    return pa.RecordBatch.from_arrays(columns, schema=nullable if bad else stored), sorted(bad.items())
+
+
+def _cut(text: str) -> str:
+    """Text as a message shows it, cut to forty characters."""
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def decode_text(values: pa.Array) -> tuple[pa.Array, list[int]]:

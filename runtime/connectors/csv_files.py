@@ -9,16 +9,23 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from models.errors import Terminal
-from runtime.batches.types import sql_type
 from runtime.connectors._contract import DESTINATIONS, SOURCES
 from runtime.connectors._csv_rows import BadRow, CsvDialect, CsvRows
 from runtime.connectors._datasets import Part
 from runtime.connectors._file_destination import FileDestination, FileDestinationConfig
-from runtime.connectors._files import FileSource, MissingColumns, OnBadRow, RowFileConfig, cut, divided, sample_of
+from runtime.connectors._files import (
+    FileSource,
+    MissingColumns,
+    OnBadRow,
+    RowFileConfig,
+    divided,
+    match_columns,
+    sample_of,
+)
 from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._places import FileEntry, is_compressed
 from runtime.connectors._row_writers import CsvWriter
-from runtime.connectors._text_values import TextFormats, cast_text, decode_text, infer_type
+from runtime.connectors._text_values import TextFormats, infer_type, typed_text
 
 
 class CsvConfig(CsvDialect, RowFileConfig):
@@ -47,7 +54,7 @@ class CsvSource(FileSource[CsvConfig]):
             if not written or self.config.missing_columns is MissingColumns.NULL:
                 written.update({name: set() for name in names if name not in written})
             else:
-                self._match_columns(file.path, names, pa.schema([(name, pa.string()) for name in written]))
+                match_columns(self.config, file.path, names, pa.schema([(name, pa.string()) for name in written]))
             for name, values in _texts(next(rows.batches(), None)).items():
                 written.get(name, set()).update(values)
         return pa.schema([(name, types.get(name) or infer_type(sorted(texts))) for name, texts in written.items()])
@@ -55,11 +62,12 @@ class CsvSource(FileSource[CsvConfig]):
     def _rows(self, part: Part, stored: pa.Schema) -> Iterator[pa.RecordBatch]:
         stops = self.config.on_bad_row is OnBadRow.FAIL
         rows = self._open(part, self.config.column_names or stored.names, self.config.block_bytes, stops=stops)
-        self._match_columns(part.file.path, rows.header(), stored)
+        match_columns(self.config, part.file.path, rows.header(), stored)
+        formats = TextFormats(self.config.date_formats, self.config.timestamp_formats)
         unfit: list[BadRow] = []
         try:
             for batch in rows.batches():
-                typed, bad = self._typed(batch, stored)
+                typed, bad = typed_text(batch, stored, self.config.encoding, formats)
                 unfit += [BadRow(rows.record(at), reason, _text_of(batch, at)) for at, reason in bad]
                 if stops and unfit:
                     break
@@ -79,30 +87,6 @@ class CsvSource(FileSource[CsvConfig]):
 
     def _open(self, part: Part, names: Sequence[str], block_bytes: int, *, stops: bool) -> CsvRows:
         return CsvRows(self.place, self.config, part, names, block_bytes, stops)
-
-    def _typed(self, batch: pa.RecordBatch, stored: pa.Schema) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
-        """The raw batch in its types, and the positions of rows that do not fit, each with the first reason."""
-        formats = TextFormats(self.config.date_formats, self.config.timestamp_formats)
-        columns: list[pa.Array] = []
-        bad: dict[int, str] = {}
-        for field in stored:
-            if field.name not in batch.schema.names:
-                columns.append(pa.nulls(batch.num_rows, field.type))
-                continue
-            raw = batch.column(field.name)
-            texts, undecoded = decode_text(raw)
-            values, unfit = cast_text(texts, field.type, formats)
-            columns.append(values)
-            for at in undecoded:
-                bad.setdefault(at, f"column {field.name} is not {self.config.encoding}")
-            for at in unfit:
-                bad.setdefault(at, f"column {field.name}: {cut(texts[at].as_py())!r} is not a {sql_type(field.type)}")
-            if not field.nullable and values.null_count > len(undecoded) + len(unfit):
-                for at in pc.indices_nonzero(values.is_null()).to_pylist():
-                    bad.setdefault(at, f"column {field.name} has no value, and needs one")
-        nullable = pa.schema([field.with_nullable(True) for field in stored])
-        typed = pa.RecordBatch.from_arrays(columns, schema=nullable if bad else stored)
-        return typed, sorted(bad.items())
 
     def _account(self, rows: CsvRows, unfit: Sequence[BadRow]) -> None:
         """Count the bad rows of a part that was read, and keep them with their lines where they are asked for."""

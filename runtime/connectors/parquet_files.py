@@ -13,7 +13,7 @@ from models.errors import Terminal
 from runtime.connectors._contract import DESTINATIONS, SOURCES
 from runtime.connectors._datasets import Part
 from runtime.connectors._file_destination import FileDestination, FileDestinationConfig
-from runtime.connectors._files import FileConfig, FileSource
+from runtime.connectors._files import FileConfig, FileSource, match_columns
 from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._places import FileEntry, reached
 from runtime.connectors._row_writers import ParquetFileWriter
@@ -40,7 +40,7 @@ class ParquetSource(FileSource[ParquetConfig]):
     def _rows(self, part: Part, stored: pa.Schema) -> Iterator[pa.RecordBatch]:
         with self._opened(part.file.path) as file:
             names = file.schema_arrow.names
-            self._match_columns(part.file.path, names, stored)
+            match_columns(self.config, part.file.path, names, stored)
             held = [name for name in stored.names if name in names]
             groups = list(range(file.num_row_groups)) if part.groups is None else list(part.groups)
             for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=held, use_threads=False):

@@ -68,12 +68,10 @@ async def watched(session: Session, config: EventSchedule, own: UUID | None) -> 
             found = f"{kind.value}:{await _named(session, _DESTINATIONS, 'destination', place)}/{rest}"
             await _refuse_circle(session, found, own, config.subject)
             return found
-        case EventKind.FILE:
-            return f"{kind.value}:{await _named(session, _SOURCES, 'source', place, SourceType.FILE)}/{rest}"
+        case EventKind.FILE | EventKind.STREAM:
+            return f"{kind.value}:{await _named(session, _SOURCES, 'source', place, SourceType(kind.value))}/{rest}"
         case EventKind.WEBHOOK:
             return await _free(session, config.expression, own)
-        case EventKind.STREAM:
-            raise Invalid("streams start nothing yet", hint="poll it with an interval meanwhile", path=PATH)
         case _:
             assert_never(kind)
 

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from models.errors import DomainError
+from models.schedules import EventKind
 from runtime.access.principal import Principal
 from runtime.bus import ALL_EVENTS, FIRES, SCHEDULES, WORK, Bus, control_topic
 from runtime.database import Session, Transactions
@@ -31,7 +32,9 @@ STANDING_BY_SECONDS: Final = 5.0
 FOLLOW_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 1.0
 BATCH: Final = 500
-WATCH_SECONDS: Final = 10.0
+WATCH_SECONDS: Final = {EventKind.FILE: 10.0, EventKind.STREAM: 2.0}
+"""How often the files and the streams that schedules wait for are looked at."""
+
 HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
@@ -64,7 +67,7 @@ class Ticker:
         self._clock = clock
         self.mint: Callable[[], UUID] = uuid4
         self._renew_at = clock() + (STANDING_BY_SECONDS if stands_by else 0.0)
-        self._watch_at = clock()
+        self._watch_at = dict.fromkeys(WATCH_SECONDS, clock())
         self._tidy_at = clock()
         self._leads = False
         self._news = asyncio.Event()
@@ -144,13 +147,14 @@ class Ticker:
         return done.decided
 
     async def _keep_house(self, session: Session, now: datetime) -> None:
-        """Let held executions start, have files looked at, and forget old moments, each when it is time."""
+        """Let held executions start, have files and streams looked at, and forget old moments, each when it is time."""
         if await bulk.release(session):
             await self._bus.publish(WORK)
-        if self._clock() >= self._watch_at:
-            if await watching.ask(session):
-                await self._bus.publish(WORK)
-            self._watch_at = self._clock() + WATCH_SECONDS
+        for kind, seconds in WATCH_SECONDS.items():
+            if self._clock() >= self._watch_at[kind]:
+                if await watching.ask(session, kind):
+                    await self._bus.publish(WORK)
+                self._watch_at[kind] = self._clock() + seconds
         if self._clock() >= self._tidy_at:
             await store.prune(session, now - timedelta(days=self._settings.event_retention_days))
             self._tidy_at = self._clock() + HOUSEKEEPING_SECONDS

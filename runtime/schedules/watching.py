@@ -1,4 +1,4 @@
-"""Looks for new and changed files: the scheduler asks, a worker looks, and what it finds is an arrival."""
+"""Looks for new and changed files and for messages: the scheduler asks, a worker looks, what is new is an arrival."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,48 +9,58 @@ from uuid import UUID
 from sqlalchemy import text
 
 from models.fields import Json, jsonb_text
+from models.schedules import EventKind
 from runtime.database import Session
 from runtime.queue.kinds import WorkKind
 
 MOST_FILES: Final = 10_000
-FILES: Final = "files"
+SEEN: Final = {EventKind.FILE: "files", EventKind.STREAM: "messages"}
+"""What is looked for, as a cursor and a cause name it."""
 
 _ASK: Final = text(f"""
     INSERT INTO work_items (kind, subject, payload)
     SELECT '{WorkKind.WATCH.value}', schedule.id, jsonb_build_object('schedule', schedule.id)
     FROM schedules AS schedule
-    WHERE schedule.watches IS NOT NULL AND starts_with(schedule.watches, 'file:') AND NOT EXISTS (
+    WHERE schedule.watches IS NOT NULL AND starts_with(schedule.watches, :kind || ':') AND NOT EXISTS (
         SELECT FROM work_items AS item WHERE item.subject = schedule.id AND item.state IN ('queued', 'claimed'))
     RETURNING id
 """)
 
 
-async def ask(session: Session) -> int:
-    """Have the files of all schedules that wait for some looked at, but where somebody is at it; answers how many."""
-    return len((await session.execute(_ASK)).all())
+async def ask(session: Session, kind: EventKind) -> int:
+    """Have looked at what all schedules wait for that wait for this kind of event; answers how many there are.
+
+    Those are left out that somebody is at already.
+    """
+    return len((await session.execute(_ASK, {"kind": kind.value})).all())
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a schedule wants looked at: the files of a source that meet a glob."""
+    """What a schedule wants looked at: the files of a source that meet a glob, or one of its streams."""
 
     schedule: UUID
+    kind: EventKind
     source: UUID
-    pattern: str
+    subject: str
+
+    @property
+    def watches(self) -> str:
+        """It as the schedule has it."""
+        return f"{self.kind.value}:{self.source}/{self.subject}"
 
 
-_WATCH: Final = text("""
-    SELECT id, watches FROM schedules WHERE id = :id AND watches IS NOT NULL AND starts_with(watches, 'file:')
-""")
+_WATCH: Final = text("SELECT id, watches FROM schedules WHERE id = :id AND watches IS NOT NULL")
 
 
 async def watch_of(session: Session, schedule: UUID) -> Watch | None:
     """What a schedule wants looked at; None where it wants nothing any more."""
     row = (await session.execute(_WATCH, {"id": schedule})).first()
-    if row is None:
+    kind, _, place = row.watches.partition(":") if row is not None else ("", "", "")
+    if kind not in SEEN:
         return None
-    source, _, pattern = row.watches.removeprefix("file:").partition("/")
-    return Watch(schedule, UUID(source), pattern)
+    source, _, subject = place.partition("/")
+    return Watch(schedule, EventKind(kind), UUID(source), subject)
 
 
 _LOCK: Final = text("SELECT event_cursor FROM schedules WHERE id = :id AND watches = :watches FOR UPDATE")
@@ -62,24 +72,24 @@ _ARRIVE: Final = text("""
 """)
 
 
-async def saw(session: Session, watch: Watch, files: Mapping[str, str]) -> list[str]:
-    """Record what the files are now, each path with what tells a change; answers those that are new or changed.
+async def saw(session: Session, watch: Watch, marks: Mapping[str, str]) -> list[str]:
+    """Record what is there now, each file or stream with what tells a change; answers those that are new or changed.
 
     The first look only learns what is there. All that came between two looks is one arrival.
     """
-    watches = f"file:{watch.source}/{watch.pattern}"
-    row = (await session.execute(_LOCK, {"id": watch.schedule, "watches": watches})).first()
+    row = (await session.execute(_LOCK, {"id": watch.schedule, "watches": watch.watches})).first()
     if row is None:
         return []
-    known: Json = row.event_cursor.get(FILES)
-    if known == dict(files):
+    noun = SEEN[watch.kind]
+    known: Json = row.event_cursor.get(noun)
+    if known == dict(marks):
         return []
-    await session.execute(_SEEN, {"id": watch.schedule, "cursor": jsonb_text({FILES: dict(files)})})
+    await session.execute(_SEEN, {"id": watch.schedule, "cursor": jsonb_text({noun: dict(marks)})})
     if not isinstance(known, dict):
         return []
-    changed = sorted(path for path, mark in files.items() if known.get(path) != mark)
+    changed = sorted(name for name, mark in marks.items() if known.get(name) != mark)
     if changed:
-        told = "\n".join(f"{path} {files[path]}" for path in changed)
-        cause = f"files:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+        told = "\n".join(f"{name} {marks[name]}" for name in changed)
+        cause = f"{noun}:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
         await session.execute(_ARRIVE, {"id": watch.schedule, "cause": cause})
     return changed

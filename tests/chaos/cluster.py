@@ -95,7 +95,7 @@ async def node(world: World, size: Size) -> list[Figure]:
     def since(moments: Iterable[datetime]) -> str:
         return spread([(at - max(k for k in kills if k <= at)).total_seconds() for at in moments if at > kills[0]])
 
-    again = [after for _, _, after in history.lost_workers() if after is not None]
+    again = [loss.again for loss in history.lost_workers() if loss.again is not None]
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "kills, of supervisors at work:", f"{len(kills)}, {lost}"),

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from tests.chaos.load import ROWS, Load
@@ -90,6 +90,12 @@ async def landed(load: Load) -> list[str]:
     return wrong + [f"nothing landed of {sorted(missing)}"] * bool(missing)
 
 
+JOURNALED: Final = timedelta(seconds=1)
+"""How much later than it begins a step may be written down as begun."""
+
+Span: TypeAlias = tuple[datetime, datetime]
+"""Since when something may have been caused, and when it was."""
+
 BEGINNINGS: Final = ("execution_started", "execution_taken_over")
 
 
@@ -102,6 +108,16 @@ class Happening:
     kind: str
     step: str | None
     is_lost_worker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A worker that was lost: its step, when that began, when the loss was noticed, and when the step began again."""
+
+    step: str
+    begun: datetime
+    noticed: datetime
+    again: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +143,36 @@ class History:
             ]
         )
 
-    def lost_workers(self) -> list[tuple[str, datetime, datetime | None]]:
-        """The step of each worker that was lost, when that was noticed, and when the step was begun again."""
-        found = []
+    def lost_workers(self) -> list[Loss]:
+        """Each worker that was lost."""
+        begun, found = dict[tuple[UUID, str | None], datetime](), list[Loss]()
         for index, one in enumerate(self.happenings):
+            place = (one.run, one.step)
+            if one.kind == "step_started":
+                begun[place] = one.at - JOURNALED
             if one.kind == "step_retrying" and one.is_lost_worker:
-                after = (
-                    later.at
-                    for later in self.happenings[index + 1 :]
-                    if (later.run, later.kind, later.step) == (one.run, "step_started", one.step)
-                )
-                found.append((one.step or "", one.at, next(after, None)))
+                later = (late.at for late in self.happenings[index + 1 :] if (late.run, late.step) == place)
+                found.append(Loss(one.step or "", begun[place], one.at, next(later, None)))
         return found
 
     def begun(self) -> list[datetime]:
         """When supervisors began with runs, first ones and others."""
         return sorted(one.at for one in self.happenings if one.kind in BEGINNINGS)
 
+    def silences(self) -> list[Span]:
+        """Of each run that another supervisor took over: when it was heard of last before, and when that was."""
+        last, found = dict[UUID, datetime](), list[Span]()
+        for one in self.happenings:
+            begins_again = one.kind == "execution_started" and one.run in last
+            if one.kind == "execution_taken_over" or begins_again:
+                found.append((last[one.run], one.at))
+            if one.run in last or one.kind in BEGINNINGS:
+                last[one.run] = one.at
+        return sorted(found, key=lambda silence: silence[1])
+
     def takeovers(self) -> list[datetime]:
         """When a run was taken over by another supervisor."""
-        begun, again = set[UUID](), []
-        for one in self.happenings:
-            if one.kind == "execution_taken_over" or (one.kind == "execution_started" and one.run in begun):
-                again.append(one.at)
-            if one.kind in BEGINNINGS:
-                begun.add(one.run)
-        return sorted(again)
+        return [at for _, at in self.silences()]
 
     def steps_run_again(self) -> int:
         """How often a step was started that had completed before."""
@@ -164,12 +184,15 @@ class History:
         return again
 
 
-def delays(causes: Sequence[datetime], effects: Sequence[datetime]) -> list[float]:
-    """Seconds to each effect from the last cause before it that no earlier effect has; a cause may have none."""
+def delays(causes: Sequence[datetime], effects: Sequence[Span]) -> list[float]:
+    """Seconds to the end of each effect's span from the last cause within it that no earlier effect has.
+
+    A cause may have no effect; an effect without a cause is left out.
+    """
     left, found = sorted(causes), list[float]()
-    for effect in sorted(effects):
-        cause = max((one for one in left if one <= effect), default=None)
+    for since, at in sorted(effects, key=lambda effect: effect[1]):
+        cause = max((one for one in left if since <= one <= at), default=None)
         if cause is not None:
             left.remove(cause)
-            found.append((effect - cause).total_seconds())
+            found.append((at - cause).total_seconds())
     return found

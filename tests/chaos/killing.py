@@ -92,10 +92,10 @@ async def workers(world: World, size: Size) -> list[Figure]:
     history = await History.of(world, list(load.accepted.values()))
     lost, kills = history.lost_workers(), [*anywhere, *at_commit]
     noticed, again = list[float](), list[float]()
-    for step in {step for step, _, _ in lost}:
-        causes = [at for task, at in kills if task == step]
-        noticed += delays(causes, [at for name, at, _ in lost if name == step])
-        again += delays(causes, [after for name, _, after in lost if name == step and after is not None])
+    for step in {loss.step for loss in lost}:
+        causes, losses = [at for task, at in kills if task == step], [loss for loss in lost if loss.step == step]
+        noticed += delays(causes, [(loss.begun, loss.noticed) for loss in losses])
+        again += delays(causes, [(loss.begun, loss.again) for loss in losses if loss.again is not None])
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "kills, of them between effect and commit:", f"{len(kills)}, {len(at_commit)}"),
@@ -113,7 +113,7 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
         await load.run_until(lambda: len(killed) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
-    resumed = delays([at for _, at in killed], history.takeovers())
+    resumed = delays([at for _, at in killed], history.silences())
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "kills:", str(len(killed))),

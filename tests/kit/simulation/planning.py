@@ -25,13 +25,13 @@ LATER_SECONDS: Final = (1, 10, 30, 100)
 
 
 async def schedule_all(both: Both) -> None:
-    """Have the first two pipelines run by the clock, the third after the first, and the fourth when files come."""
+    """Have the first two pipelines run by the clock, the third after the first, the fourth by files or messages."""
     first, second, third, fourth = both.pipelines
     await _schedule(both, first, {"type": "interval", "expression": "10s"}, None)
     await _schedule(both, second, {"type": "cron", "expression": "* * * * *", "jitter_seconds": 20}, None)
     await _schedule(both, third, {"type": "event", "expression": f"pipeline:{first}"}, f"pipeline:{first}")
-    source = UUID(int=7)
-    await _schedule(both, fourth, {"type": "event", "expression": f"file:{source}/*"}, f"file:{source}/*")
+    what = f"{both.chance.choice(sorted(watching.SEEN))}:{UUID(int=7)}/x"
+    await _schedule(both, fourth, {"type": "event", "expression": what}, what)
 
 
 async def _schedule(both: Both, pipeline: UUID, config: JsonObject, watches: str | None) -> None:
@@ -151,14 +151,14 @@ async def ordered(both: Both) -> None:
 
 
 async def replaced(both: Both) -> None:
-    """What schedules started of some pipelines is stopped, held executions are let go, or files are asked after."""
+    """What schedules started of some pipelines is stopped, held executions are let go, what is new is asked after."""
     pipelines = both.chance.sample(both.pipelines, both.chance.randint(0, 1))
-    asks = both.chance.random() < 0.3
+    asks, kind = both.chance.random() < 0.3, both.chance.choice(sorted(watching.SEEN))
 
     async def work(transactions: Transactions) -> object:
         async with transactions.statements(RUNTIME) as session:
             stopped = await bulk.cancel(session, pipelines)
-            asked = await watching.ask(session) if asks else 0
+            asked = await watching.ask(session, kind) if asks else 0
             return sorted(stopped, key=str), await bulk.release(session), asked
 
     await both.same(work)

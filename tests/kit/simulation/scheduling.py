@@ -152,12 +152,13 @@ async def pause(transaction: Transaction, given: Parameters) -> list[Row]:
     return []
 
 
-async def ask(transaction: Transaction, _given: Parameters) -> list[Row]:
+async def ask(transaction: Transaction, given: Parameters) -> list[Row]:
     """`watching.ask`."""
     busy = {row["subject"] for _, row in transaction.rows("work_items") if row["state"] in ("queued", "claimed")}
-    files = [key for key, row in transaction.rows("schedules") if (row["watches"] or "").startswith("file:")]
+    meant = f"{given['kind']}:"
+    waiting = [key for key, row in transaction.rows("schedules") if (row["watches"] or "").startswith(meant)]
     asked: list[Row] = []
-    for key in files:
+    for key in waiting:
         if key not in busy:
             identity = UUID(int=transaction.server.weather.chance.getrandbits(128))
             transaction.write("work_items", identity, watch_item(identity, key, transaction.now))

@@ -12,9 +12,9 @@ import pytest
 from models.errors import Invalid, Unauthenticated
 from models.executions import ExecutionState
 from models.fields import JsonObject
+from models.schedules import EventKind
 from runtime.access.sealing import sealer_of
-from runtime.connectors._contract import SOURCES
-from runtime.connectors.file_marks import marks
+from runtime.connectors.csv_files import CsvConfig, CsvSource
 from runtime.database import Database
 from runtime.pipelines import store as pipelines
 from runtime.schedules import store, watching, webhooks
@@ -72,7 +72,9 @@ async def test_a_failure_and_a_dry_run_start_nothing(database: Database, owner: 
         ("dataset:nowhere/t", "no destination 'nowhere'"),
         ("file:lost/*.csv", "no source 'lost'"),
         ("file:wedding-api-db/*.csv", "of the type database.*name a source of the type file"),
-        ("stream:clicks/topic", "cannot be started by a stream's message yet"),
+        ("stream:clicks/answers", "no source 'clicks'"),
+        ("stream:wedding-api-db/answers", "of the type database.*name a source of the type stream"),
+        ("stream:clicks", "should be stream:SOURCE/STREAM"),
         ("bookings", "names no event: write pipeline:NAME"),
         ("webhook:Not A Name", "small letters"),
         ("dataset:warehouse", "should be dataset:DESTINATION/TABLE"),
@@ -197,23 +199,36 @@ async def test_a_webhooks_body_gives_the_parameters_that_its_pipeline_declares(
     assert contexts == [{"parameters": {"vendor": "v-7\N{REPLACEMENT CHARACTER}"}}, {}]
 
 
-async def test_files_that_come_or_change_are_one_arrival_a_look(database: Database, owner: asyncpg.Connection) -> None:
+@pytest.mark.parametrize(("kind", "other"), [(EventKind.FILE, EventKind.STREAM), (EventKind.STREAM, EventKind.FILE)])
+async def test_files_and_messages_that_come_are_one_arrival_a_look(
+    kind: EventKind, other: EventKind, database: Database, owner: asyncpg.Connection
+) -> None:
     await places(database)
     source = await owner.fetchval(
         """INSERT INTO data_sources (source_name, source_type, kind, connection_config)
-           VALUES ('drop', 'file', 'csv', '{}') RETURNING id"""
+           VALUES ('drop', $1, 'any', '{}') RETURNING id""",
+        kind.value,
     )
-    await scheduled(database, datetime.now(UTC), "files", event("file:drop/in/*.csv"))
+    await scheduled(database, datetime.now(UTC), "watching", event(f"{kind.value}:drop/in/*.csv"))
     schedule = await owner.fetchval("SELECT id FROM schedules")
     async with database.statements(RUNTIME) as session:
-        assert await watching.ask(session) == 1
-        assert await watching.ask(session) == 0
+        assert await watching.ask(session, other) == 0
+        assert [await watching.ask(session, kind) for _ in range(2)] == [1, 0]
         watch = await watching.watch_of(session, schedule)
-        assert watch == watching.Watch(schedule, source, "in/*.csv")
+        assert watch == watching.Watch(schedule, kind, source, "in/*.csv")
         looks: list[dict[str, str]] = [{"a": "1"}, {"a": "1"}, {"a": "2", "b": "1", "c": "1"}, {"b": "1", "c": "1"}]
         changed = [await watching.saw(session, watch, look) for look in looks]
     assert changed == [[], [], ["a", "b", "c"], []]
     assert await owner.fetchval("SELECT count(*) FROM schedule_arrivals") == 1
+
+
+async def test_only_what_is_looked_for_is_watched(database: Database, owner: asyncpg.Connection) -> None:
+    await places(database)
+    await pipeline(database, simple("bookings"))
+    await scheduled(database, datetime.now(UTC), "report", event("pipeline:bookings"))
+    schedule = await owner.fetchval("SELECT id FROM schedules")
+    async with database.statements(RUNTIME) as session:
+        assert await watching.watch_of(session, schedule) is None
 
 
 def test_files_are_told_once_they_rest(tmp_path: Path) -> None:
@@ -221,9 +236,8 @@ def test_files_are_told_once_they_rest(tmp_path: Path) -> None:
         (tmp_path / name).write_text("a\n1\n")
         stamp = datetime.now(UTC).timestamp() - age
         os.utime(tmp_path / name, (stamp, stamp))
-    kind = SOURCES.get("csv")
-    source = kind(kind.Config.model_validate({"root": str(tmp_path)}))
-    assert list(marks(source, "*.csv", 10)) == ["old.csv"]
-    assert marks(source, "nothing/here", 10) == {}
+    source = CsvSource(CsvConfig(root=str(tmp_path)))
+    assert list(source.marks("*.csv", 10)) == ["old.csv"]
+    assert source.marks("nothing/here", 10) == {}
     with pytest.raises(Invalid, match="means 2 files, more than 1"):
-        marks(source, "*.csv", 1)
+        source.marks("*.csv", 1)
