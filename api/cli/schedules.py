@@ -90,6 +90,9 @@ def _list(found: list[Schedule], *, as_json: bool) -> None:
         for one in found
     ]
     print_table(columns, rows)
+    for one in found:
+        if one.problem is not None:
+            say(f"{one.pipeline_name}: {one.problem}", style="yellow")
 
 
 def _when(found: Schedule) -> str:

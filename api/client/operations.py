@@ -165,7 +165,7 @@ mutation ($id: ID!) {{ resumeBackfill(id: $id) {{ __typename ... on Backfill {{ 
 CANCEL_BACKFILL: Final = f"""
 mutation ($id: ID!) {{ cancelBackfill(id: $id) {{ __typename ... on Backfill {{ {_BACKFILL} }} {FAILURE} }} }}
 """
-_SCHEDULE: Final = "id pipelineName config isPaused nextFireAt lastFireAt"
+_SCHEDULE: Final = "id pipelineName config isPaused nextFireAt lastFireAt problem"
 SCHEDULES: Final = f"""
 query ($first: Int!, $after: String) {{
   schedules(first: $first, after: $after) {{ nodes {{ {_SCHEDULE} }} pageInfo {{ hasNextPage endCursor }} }}

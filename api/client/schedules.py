@@ -31,6 +31,7 @@ class Schedule(Value):
     is_paused: bool
     next_fire_at: datetime | None = None
     last_fire_at: datetime | None = None
+    problem: str | None = None
 
 
 class StartedExecution(Value):

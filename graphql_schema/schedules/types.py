@@ -76,6 +76,9 @@ class Schedule:
         description="Its next moment; null where an event starts it, where it has ended, and of an inactive pipeline."
     )
     last_fire_at: datetime | None = strawberry.field(description="The last moment that started an execution.")
+    problem: str | None = strawberry.field(
+        description="Why it cannot be looked at what it waits for; null where it can, and where it waits for nothing."
+    )
 
     @classmethod
     def of(cls, row: listing.Listed) -> "Schedule":
@@ -87,6 +90,7 @@ class Schedule:
             is_paused=row.is_paused,
             next_fire_at=row.next_fire_at,
             last_fire_at=row.last_fire_at,
+            problem=row.problem,
         )
 
     @computed("Its `schedule_config`, as it was written.")

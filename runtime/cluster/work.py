@@ -223,16 +223,29 @@ def _watch(payload: JsonObject, tools: Tools) -> Json:
     watch = tools.background.wait(_wanted(schedule, tools))
     if watch is None:
         return {"changed": []}
+    try:
+        found = _looked(watch, tools)
+    except DomainError as error:
+        tools.background.wait(_failed(watch, error, tools))
+        raise
+    changed = tools.background.wait(_saw(watch, found, tools))
+    return {"changed": list[Json](changed[:MOST_TOLD])}
+
+
+def _looked(watch: watching.Watch, tools: Tools) -> Mapping[str, str]:
     place = tools.background.wait(_open(watch.source, True, tools))
     try:
         if not isinstance(place, Watchable):
             hint = "name a source of files or of streams"
             raise Invalid(f"nothing can be waited for in a {place.kind} source", hint=hint, path="expression")
-        found = place.marks(watch.subject, watching.MOST_FILES)
+        return place.marks(watch.subject, watching.MOST_FILES)
     finally:
         place.close()
-    changed = tools.background.wait(_saw(watch, found, tools))
-    return {"changed": list[Json](changed[:MOST_TOLD])}
+
+
+async def _failed(watch: watching.Watch, error: DomainError, tools: Tools) -> None:
+    async with tools.database.statements(RUNTIME) as session:
+        await watching.failed(session, watch, error)
 
 
 async def _wanted(schedule: UUID, tools: Tools) -> watching.Watch | None:

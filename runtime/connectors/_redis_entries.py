@@ -94,18 +94,6 @@ class About:
     added: int | None = None
     removed: Position = Position()
 
-    @classmethod
-    def of(cls, told: Mapping[str, Any]) -> "About":
-        """It from the answer of XINFO STREAM."""
-        first = told["first-entry"]
-        return cls(
-            first=Position.of_id(first[0]) if first else Position(),
-            last=Position.of_id(told["last-generated-id"]),
-            length=told["length"],
-            added=told.get("entries-added"),
-            removed=Position.of_id(told.get("max-deleted-entry-id") or b"0-0"),
-        )
-
     @property
     def end(self) -> str:
         """The place behind its last entry as a cursor, which keeps how many came before it."""
@@ -129,6 +117,17 @@ class About:
             return "may be lost: the stream was made anew"
         is_cut = self.length == 0 or self.first >= begin
         return f"were trimmed before they were read: {came - self.length}" if is_cut and came > self.length else None
+
+
+def _about(told: Mapping[str, Any]) -> About:
+    first = told["first-entry"]
+    return About(
+        first=Position.of_id(first[0]) if first else Position(),
+        last=Position.of_id(told["last-generated-id"]),
+        length=told["length"],
+        added=told.get("entries-added"),
+        removed=Position.of_id(told.get("max-deleted-entry-id") or b"0-0"),
+    )
 
 
 class StreamClient:
@@ -159,7 +158,7 @@ class StreamClient:
                 found = self._redis.xinfo_stream(key)
         except _Missing:
             return None
-        return About.of(found)
+        return _about(found)
 
     def pages(self, key: str, first: Position, before: Position) -> Iterator[list[Entry]]:
         """The entries from `first` on and before `before`, in order."""

@@ -16,6 +16,7 @@ from models.schedules import FireOutcome, Schedule
 from runtime.database import Session
 from runtime.paging import Page, Window, count, fetch
 from runtime.pipelines.listing import BY_NAME
+from runtime.schedules.watching import PROBLEM
 
 
 class Listed(NamedTuple):
@@ -29,6 +30,7 @@ class Listed(NamedTuple):
     next_fire_at: datetime | None
     last_fire_at: datetime | None
     updated_at: datetime
+    problem: str | None
 
 
 class Decided(NamedTuple):
@@ -53,9 +55,10 @@ DECIDED: Final = """
 """
 """The columns of `schedule_fires` as `fire` that make a `Decided`."""
 
-_SHOWN: Final = """
+_SHOWN: Final = f"""
     SELECT schedule.id, schedule.pipeline_id, pipeline.pipeline_name, schedule.config, schedule.is_paused,
-        schedule.next_fire_at, schedule.last_fire_at, schedule.updated_at
+        schedule.next_fire_at, schedule.last_fire_at, schedule.updated_at,
+        schedule.event_cursor ->> '{PROBLEM}' AS problem
     FROM schedules AS schedule JOIN data_pipelines AS pipeline ON pipeline.id = schedule.pipeline_id
 """
 _OF_PIPELINES: Final = text(f"{_SHOWN} WHERE schedule.pipeline_id = ANY(CAST(:ids AS uuid[]))")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from models.errors import DomainError
 from models.fields import Json, jsonb_text
 from models.schedules import EventKind
 from runtime.database import Session
@@ -17,12 +18,21 @@ MOST_FILES: Final = 10_000
 SEEN: Final = {EventKind.FILE: "files", EventKind.STREAM: "messages"}
 """What is looked for, as a cursor and a cause name it."""
 
+PROBLEM: Final = "problem"
+
+# A look that has ended is forgotten with the next one: schedules would leave tens of thousands of them a day.
 _ASK: Final = text(f"""
+    WITH waiting AS (
+        SELECT schedule.id FROM schedules AS schedule
+        WHERE schedule.watches IS NOT NULL AND starts_with(schedule.watches, :kind || ':') AND NOT EXISTS (
+            SELECT FROM work_items AS item WHERE item.subject = schedule.id AND item.state IN ('queued', 'claimed'))
+    ), forgotten AS (
+        DELETE FROM work_items AS item USING waiting
+        WHERE item.subject = waiting.id AND item.kind = '{WorkKind.WATCH.value}'
+            AND item.state NOT IN ('queued', 'claimed')
+    )
     INSERT INTO work_items (kind, subject, payload)
-    SELECT '{WorkKind.WATCH.value}', schedule.id, jsonb_build_object('schedule', schedule.id)
-    FROM schedules AS schedule
-    WHERE schedule.watches IS NOT NULL AND starts_with(schedule.watches, :kind || ':') AND NOT EXISTS (
-        SELECT FROM work_items AS item WHERE item.subject = schedule.id AND item.state IN ('queued', 'claimed'))
+    SELECT '{WorkKind.WATCH.value}', id, jsonb_build_object('schedule', id) FROM waiting
     RETURNING id
 """)
 
@@ -82,7 +92,7 @@ async def saw(session: Session, watch: Watch, marks: Mapping[str, str]) -> list[
         return []
     noun = SEEN[watch.kind]
     known: Json = row.event_cursor.get(noun)
-    if known == dict(marks):
+    if known == dict(marks) and PROBLEM not in row.event_cursor:
         return []
     await session.execute(_SEEN, {"id": watch.schedule, "cursor": jsonb_text({noun: dict(marks)})})
     if not isinstance(known, dict):
@@ -93,3 +103,15 @@ async def saw(session: Session, watch: Watch, marks: Mapping[str, str]) -> list[
         cause = f"{noun}:{hashlib.sha256(told.encode()).hexdigest()[:32]}"
         await session.execute(_ARRIVE, {"id": watch.schedule, "cause": cause})
     return changed
+
+
+_FAILED: Final = text("""
+    UPDATE schedules SET event_cursor = event_cursor || jsonb_build_object(CAST(:problem AS text), CAST(:said AS text))
+    WHERE id = :id AND watches = :watches AND event_cursor ->> :problem IS DISTINCT FROM :said
+""")
+
+
+async def failed(session: Session, watch: Watch, error: DomainError) -> None:
+    """Record why nothing could be looked at, until it can again."""
+    values = {"id": watch.schedule, "watches": watch.watches, "problem": PROBLEM, "said": str(error)}
+    await session.execute(_FAILED, values)

@@ -161,13 +161,13 @@ class History:
 
     def silences(self) -> list[Span]:
         """Of each run that another supervisor took over: when it was heard of last before, and when that was."""
-        last, found = dict[UUID, datetime](), list[Span]()
+        begun, last, found = set[UUID](), dict[UUID, datetime](), list[Span]()
         for one in self.happenings:
-            begins_again = one.kind == "execution_started" and one.run in last
-            if one.kind == "execution_taken_over" or begins_again:
+            if one.kind == "execution_taken_over" or (one.kind == "execution_started" and one.run in begun):
                 found.append((last[one.run], one.at))
-            if one.run in last or one.kind in BEGINNINGS:
-                last[one.run] = one.at
+            if one.kind in BEGINNINGS:
+                begun.add(one.run)
+            last[one.run] = one.at
         return sorted(found, key=lambda silence: silence[1])
 
     def takeovers(self) -> list[datetime]:

@@ -160,6 +160,9 @@ async def ask(transaction: Transaction, given: Parameters) -> list[Row]:
     asked: list[Row] = []
     for key in waiting:
         if key not in busy:
+            for item, row in list(transaction.rows("work_items")):
+                if (row["subject"], row["kind"]) == (key, "watch"):
+                    transaction.write("work_items", item, {})
             identity = UUID(int=transaction.server.weather.chance.getrandbits(128))
             transaction.write("work_items", identity, watch_item(identity, key, transaction.now))
             asked.append({"id": identity})

@@ -8,8 +8,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
-from models.errors import Invalid, Unauthenticated
+from models.errors import Invalid, NotFound, Unauthenticated
 from models.executions import ExecutionState
 from models.fields import JsonObject
 from models.schedules import EventKind
@@ -17,7 +18,7 @@ from runtime.access.sealing import sealer_of
 from runtime.connectors.csv_files import CsvConfig, CsvSource
 from runtime.database import Database
 from runtime.pipelines import store as pipelines
-from runtime.schedules import store, watching, webhooks
+from runtime.schedules import listing, store, watching, webhooks
 from runtime.schedules.webhooks import Delivery, signature_of
 from runtime.settings import Settings
 from tests.kit.factories.pipelines import execution, pipeline, places, saved, simple
@@ -204,11 +205,7 @@ async def test_files_and_messages_that_come_are_one_arrival_a_look(
     kind: EventKind, other: EventKind, database: Database, owner: asyncpg.Connection
 ) -> None:
     await places(database)
-    source = await owner.fetchval(
-        """INSERT INTO data_sources (source_name, source_type, kind, connection_config)
-           VALUES ('drop', $1, 'any', '{}') RETURNING id""",
-        kind.value,
-    )
+    source = await saved_source(owner, kind)
     await scheduled(database, datetime.now(UTC), "watching", event(f"{kind.value}:drop/in/*.csv"))
     schedule = await owner.fetchval("SELECT id FROM schedules")
     async with database.statements(RUNTIME) as session:
@@ -220,6 +217,36 @@ async def test_files_and_messages_that_come_are_one_arrival_a_look(
         changed = [await watching.saw(session, watch, look) for look in looks]
     assert changed == [[], [], ["a", "b", "c"], []]
     assert await owner.fetchval("SELECT count(*) FROM schedule_arrivals") == 1
+
+
+async def test_a_look_is_forgotten_with_the_next_and_what_failed_is_told_until_it_does_not(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await places(database)
+    source = await saved_source(owner, EventKind.FILE)
+    row = await scheduled(database, datetime.now(UTC), "watching", event("file:drop/*.csv"))
+    watch = watching.Watch(await owner.fetchval("SELECT id FROM schedules"), EventKind.FILE, source, "*.csv")
+    problems: list[str | None] = []
+    async with database.statements(RUNTIME) as session:
+        for error in (None, NotFound("no such folder", hint="make it"), None):
+            await watching.ask(session, EventKind.FILE)
+            await session.execute(text("UPDATE work_items SET state = 'done'"))
+            if error is None:
+                await watching.saw(session, watch, {})
+            else:
+                await watching.failed(session, watch, error)
+            problems.extend(one.problem for one in await listing.of_pipelines(session, [row.id]) if one is not None)
+    assert problems == [None, "no such folder (make it)", None]
+    assert await owner.fetchval("SELECT count(*) FROM work_items") == 1
+
+
+async def saved_source(owner: asyncpg.Connection, kind: EventKind) -> Any:
+    """The id of a source named `drop`."""
+    return await owner.fetchval(
+        """INSERT INTO data_sources (source_name, source_type, kind, connection_config)
+           VALUES ('drop', $1, 'any', '{}') RETURNING id""",
+        kind.value,
+    )
 
 
 async def test_only_what_is_looked_for_is_watched(database: Database, owner: asyncpg.Connection) -> None:

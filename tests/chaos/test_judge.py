@@ -1,0 +1,45 @@
+"""How long things took is judged by what belongs together."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from tests.chaos.judge import JOURNALED, Happening, History, Loss, delays
+
+NOON = datetime(2026, 6, 6, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def happened(run: int, seconds: float, kind: str, step: str | None = None, *, lost: bool = False) -> Happening:
+    return Happening(UUID(int=run), at(seconds), kind, step, lost)
+
+
+def test_a_take_over_is_counted_from_a_kill_after_which_the_run_was_silent() -> None:
+    history = History(
+        [
+            happened(1, 0, "execution_queued"),
+            happened(1, 5, "execution_taken_over"),
+            happened(1, 9, "step_completed", "read"),
+            happened(1, 12, "execution_taken_over"),
+            happened(2, 0, "execution_queued"),
+            happened(2, 1, "execution_started"),
+            happened(2, 4, "execution_started"),
+        ]
+    )
+    assert history.silences() == [(at(1), at(4)), (at(0), at(5)), (at(9), at(12))]
+    assert delays([at(2), at(3), at(8), at(10)], history.silences()) == [1.0, 3.0, 2.0]
+
+
+def test_a_lost_worker_is_counted_from_the_start_of_its_step() -> None:
+    history = History(
+        [
+            happened(1, 1, "step_started", "read"),
+            happened(1, 4, "step_retrying", "read", lost=True),
+            happened(1, 5, "step_started", "other"),
+            happened(1, 6, "step_started", "read"),
+            happened(1, 8, "step_retrying", "read"),
+        ]
+    )
+    assert history.lost_workers() == [Loss("read", at(1) - JOURNALED, at(4), at(6))]
