@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from models.errors import Cancelled
-from runtime.executions.executor import Executor, Refs, TaskResult, run_program
+from runtime.executions.executor import Executor, Refs, TaskResult, clear, run_program
 from runtime.executions.program import Progress, TaskRequest
 
 STOP_SECONDS = 1.0
@@ -23,12 +23,14 @@ class Crew:
         self._on_done = on_done
         self._on_progress = on_progress
         self._outputs: dict[str, Refs] = {}
+        self._requests: dict[str, TaskRequest] = {}
         self._running: dict[str, asyncio.Task[TaskResult]] = {}
-        self._stopping: set[asyncio.Task[TaskResult]] = set()
+        self._stopping: set[asyncio.Task[TaskResult] | asyncio.Task[None]] = set()
 
     def start(self, request: TaskRequest, attempt: int) -> None:
         """Begin a task on the outputs of those it reads."""
         name = request.program.task
+        self._requests[name] = request
         inputs = {source: self._outputs[source] for source in request.program.inputs}
         task = asyncio.create_task(self._run(name, request, inputs), name=name)
         self._running[name] = task
@@ -39,6 +41,12 @@ class Crew:
         task = self._running.pop(name)
         self._stopping.add(task)
         task.cancel()
+
+    def clear(self, name: str) -> None:
+        """Clear the staging of a task whose last worker was lost."""
+        task = asyncio.create_task(clear(self._executor, self._requests[name]), name=name)
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     @property
     def held(self) -> set[str]:

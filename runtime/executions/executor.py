@@ -50,13 +50,21 @@ class Executor(Protocol):
 async def run_program(
     executor: Executor, request: TaskRequest, inputs: Mapping[str, Refs], on_progress: OnProgress, *, parallel: int
 ) -> TaskResult:
-    """Run a task: at once, or divided, `parallel` parts at a time, with one commit; a broken one is aborted."""
+    """Run a task: at once, or divided, `parallel` parts at a time, with one commit; a broken one is cleared up after.
+
+    Not so one whose only worker was lost: its next attempt goes on with what is there, and `clear` is for the last.
+    """
+    is_divided = request.program.partitions > 1 and not request.context.dry_run
     try:
-        if request.program.partitions > 1 and not request.context.dry_run:
+        if is_divided:
             return await _run_divided(executor, request, inputs, on_progress, parallel)
         return TaskResult.of(await executor.run(request, inputs, on_progress))
-    except (WorkerLost, asyncio.CancelledError):
-        await _abort(executor, request)
+    except asyncio.CancelledError:
+        await clear(executor, request)
+        raise
+    except WorkerLost:
+        if is_divided:
+            await clear(executor, request)
         raise
 
 
@@ -78,8 +86,10 @@ async def _run_divided(
         async with asyncio.TaskGroup() as group:
             parts = [group.create_task(part(index)) for index in range(len(cut.splits))]
     except BaseExceptionGroup as failures:
-        await _abort(executor, request)
-        raise _first(failures) from failures
+        failure = _first(failures)
+        if not isinstance(failure, WorkerLost):
+            await clear(executor, request)
+        raise failure from failures
     return await _commit(executor, shared, [part.result() for part in parts])
 
 
@@ -93,12 +103,12 @@ async def _commit(executor: Executor, request: TaskRequest, parts: Sequence[Ran]
     try:
         committed = await executor.run(final, {}, lambda _: None)
     except DomainError:
-        await _abort(executor, request)
+        await clear(executor, request)
         raise
     return TaskResult(merged(reports, committed.outcome.report))
 
 
-async def _abort(executor: Executor, request: TaskRequest) -> None:
+async def clear(executor: Executor, request: TaskRequest) -> None:
     """Clear what a broken load may have left in staging; that it fails too changes nothing in the target."""
     if request.program.load is None or request.context.dry_run:
         return

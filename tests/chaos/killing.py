@@ -69,9 +69,9 @@ async def kill_at_commit(world: World, size: Size, killed: list[Kill]) -> None:
     """Kill a worker that has sent its load's COMMIT and not heard of it, until there have been enough."""
     while len(killed) < size.kills:
         link = await world.data.trap(*PUBLISHING)
-        worker = await asyncio.to_thread(process_at, link.port)
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(worker)
+        # Whoever kills at any moment may have been quicker.
+        with suppress(psutil.NoSuchProcess, IndexError):
+            process = psutil.Process(await asyncio.to_thread(process_at, link.port))
             killed.append((task_of(" ".join(process.cmdline())), now()))
             process.kill()
         link.reset()

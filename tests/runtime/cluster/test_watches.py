@@ -65,6 +65,6 @@ async def test_what_cannot_be_looked_at_is_told_of_the_schedule(desk: Desk) -> N
     source = await desk.source("app", "redis", {"url": desk.stack.addresses.redis_url, "streams": streams})
     await waiting(desk, f"stream:{source}/gifts", {"source_id": source, "dataset": "answers"})
     found = await desk.ask(
-        "query($name: String!) { pipeline(name: $name) { schedule { problem } } }", name=desk.name("seats")
+        "query($name: String!) { pipeline(reference: $name) { schedule { problem } } }", name=desk.name("seats")
     )
     assert found["schedule"]["problem"] == "dataset: there is no stream 'gifts' (streams: answers)"
