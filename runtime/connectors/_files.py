@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from models.base import StrictModel
 from models.errors import Invalid, RunError, Terminal
-from models.schemas import SchemaConfig
+from models.schemas import SchemaConfig, SchemaDefinition
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
 from runtime.connectors._contract import Health, ReadRequest, Source, Split, Watchable, with_primary_key
@@ -277,7 +277,7 @@ class FileSource(Source[F_co], Watchable):
     def _declared(self, name: str) -> pa.Schema | None:
         definition = self.config.schema_config.datasets.get(name)
         if definition is not None:
-            return pa.schema([(column.name, arrow_type(column.type), column.nullable) for column in definition.columns])
+            return declared_schema(definition)
         manifest = self.manifest(name)
         return None if manifest is None else manifest.schema
 
@@ -288,6 +288,11 @@ class FileSource(Source[F_co], Watchable):
             return None
         content = self.place.folder_file(folder, MANIFEST)
         return None if content is None else read_manifest(content)
+
+
+def declared_schema(definition: SchemaDefinition) -> pa.Schema:
+    """The columns that a configuration declares of a dataset."""
+    return pa.schema([(column.name, arrow_type(column.type), column.nullable) for column in definition.columns])
 
 
 def declared_type(name: str, path: str) -> pa.DataType:

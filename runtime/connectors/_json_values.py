@@ -44,6 +44,17 @@ def exact_loads(text: str | bytes) -> Exact:
     return parsed
 
 
+def record_of(text: str | bytes, noun: str = "it") -> Record:
+    """The object that a text is; raises `Misfit`, which says so of `noun`, where it is none."""
+    try:
+        value = exact_loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Misfit(f"{noun} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Misfit(f"{noun} is not an object")
+    return value
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 

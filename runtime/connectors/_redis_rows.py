@@ -5,17 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from models.errors import Terminal
 from runtime.batches.types import arrow_type
 from runtime.connectors._contract import Rejections
-from runtime.connectors._files import OnBadRow
+from runtime.connectors._files import OnBadRow, declared_schema
 from runtime.connectors._json_schema import infer_schema
-from runtime.connectors._json_values import Misfit, Record, batch_of, exact_loads
+from runtime.connectors._json_values import Misfit, Record, batch_of, record_of
 from runtime.connectors._redis_config import RedisConfig
 from runtime.connectors._redis_entries import Entry, Position
-from runtime.connectors._text_values import typed_text
+from runtime.connectors._text_values import typed_text, without
 
 ID: Final = "_id"
 AT: Final = "_at"
@@ -36,8 +35,15 @@ class StreamRows:
         self._rejections = rejections
 
     def whole(self, columns: pa.Schema) -> pa.Schema:
-        """The columns, behind those of the entry where they are asked for."""
-        return pa.schema([*_ENTRY, *columns]) if self._config.entry_columns else columns
+        """The columns, behind those of the entry where they are asked for; raises `Terminal` for two of a name."""
+        if not self._config.entry_columns:
+            return columns
+        if clash := [name for name in _ENTRY.names if name in columns.names]:
+            hint = "set entry_columns to false: what is new is read by the entry's id all the same"
+            raise Terminal(
+                f"{self._name} has columns of its own named {', '.join(clash)}", hint=hint, code="two_columns"
+            )
+        return pa.schema([*_ENTRY, *columns])
 
     def inferred(self, sample: Sequence[Entry]) -> pa.Schema:
         """The columns that a sample shows; raises `Terminal` where it shows none."""
@@ -81,8 +87,7 @@ class StreamRows:
         if not bad:
             return list(page), batch
         unfit = {at for at, _ in bad}
-        kept = batch.filter(pc.invert(pc.is_in(pa.array(range(len(page))), pa.array(list(unfit)))))
-        return [entry for at, entry in enumerate(page) if at not in unfit], kept
+        return [entry for at, entry in enumerate(page) if at not in unfit], without(batch, sorted(unfit))
 
     def _parsed(self, page: Sequence[Entry], columns: pa.Schema, field: str) -> tuple[list[Entry], pa.RecordBatch]:
         """The entries whose JSON fits, and its fields as columns; those that the stream does not have are left out."""
@@ -119,9 +124,7 @@ def _declared(name: str, config: RedisConfig) -> pa.Schema | None:
     columns, definition = config.streams[name].columns, config.schema_config.datasets.get(name)
     if columns:
         return pa.schema([(column, arrow_type(kind)) for column, kind in columns.items()])
-    if definition is not None:
-        return pa.schema([(column.name, arrow_type(column.type), column.nullable) for column in definition.columns])
-    return None
+    return None if definition is None else declared_schema(definition)
 
 
 def _object(fields: Mapping[bytes, bytes], field: str) -> Record:
@@ -129,13 +132,7 @@ def _object(fields: Mapping[bytes, bytes], field: str) -> Record:
     text = fields.get(field.encode())
     if text is None:
         raise Misfit(f"it has no field {field}")
-    try:
-        value = exact_loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Misfit(f"{field} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Misfit(f"{field} is not an object")
-    return value
+    return record_of(text, field)
 
 
 def _ids(entries: Sequence[Entry]) -> pa.Array:

@@ -72,6 +72,12 @@ def typed_text(
     return pa.RecordBatch.from_arrays(columns, schema=nullable if bad else stored), sorted(bad.items())
 
 
+def without(batch: pa.RecordBatch, positions: Sequence[int]) -> pa.RecordBatch:
+    """The batch less the rows at these positions."""
+    kept = pc.invert(pc.is_in(pa.array(range(batch.num_rows)), pa.array(positions)))
+    return batch.filter(kept)
+
+
 def _cut(text: str) -> str:
     """Text as a message shows it, cut to forty characters."""
     return text if len(text) <= 40 else f"{text[:40]}…"

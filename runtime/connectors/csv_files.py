@@ -25,7 +25,7 @@ from runtime.connectors._files import (
 from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._places import FileEntry, is_compressed
 from runtime.connectors._row_writers import CsvWriter
-from runtime.connectors._text_values import TextFormats, infer_type, typed_text
+from runtime.connectors._text_values import TextFormats, infer_type, typed_text, without
 
 
 class CsvConfig(CsvDialect, RowFileConfig):
@@ -71,7 +71,7 @@ class CsvSource(FileSource[CsvConfig]):
                 unfit += [BadRow(rows.record(at), reason, _text_of(batch, at)) for at, reason in bad]
                 if stops and unfit:
                     break
-                yield _without(typed, [at for at, _ in bad]) if bad else typed
+                yield without(typed, [at for at, _ in bad]) if bad else typed
         except Terminal:
             if not (stops and rows.bad):
                 raise
@@ -123,11 +123,6 @@ def _texts(batch: pa.RecordBatch | None) -> dict[str, list[str]]:
 def _text_of(batch: pa.RecordBatch, at: int) -> str:
     values = (column[at].as_py() for column in batch.columns)
     return ",".join("" if value is None else value.decode("utf-8", "replace") for value in values)
-
-
-def _without(batch: pa.RecordBatch, positions: Sequence[int]) -> pa.RecordBatch:
-    kept = pc.invert(pc.is_in(pa.array(range(batch.num_rows)), pa.array(positions)))
-    return batch.filter(kept)
 
 
 class CsvDestinationConfig(FileDestinationConfig):

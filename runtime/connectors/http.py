@@ -14,7 +14,7 @@ from models.errors import Invalid, Retryable, Terminal, Unauthenticated, Unavail
 from models.sources import SourceType
 from runtime.batches.types import arrow_type
 from runtime.connectors._contract import SOURCES, Health, ReadRequest, Source, Split, with_primary_key
-from runtime.connectors._files import OnBadRow
+from runtime.connectors._files import OnBadRow, declared_schema
 from runtime.connectors._http_client import Answer, Call, HttpClient
 from runtime.connectors._http_config import Endpoint, HttpConfig
 from runtime.connectors._http_pages import Page, first_call, next_call, records_of
@@ -129,9 +129,7 @@ class HttpSource(Source[HttpConfig]):
         endpoint, definition = endpoint_of(self.config, name), self.config.schema_config.datasets.get(name)
         if endpoint.columns:
             return pa.schema([(column, arrow_type(kind)) for column, kind in endpoint.columns.items()])
-        if definition is not None:
-            return pa.schema([(column.name, arrow_type(column.type), column.nullable) for column in definition.columns])
-        return None
+        return None if definition is None else declared_schema(definition)
 
     def _inferred(self, name: str, request: ReadRequest) -> pa.Schema:
         asked = ReadRequest(dataset=name, parameters={k: v for k, v in request.parameters.items() if k != "last_run"})

@@ -17,7 +17,7 @@ from runtime.connectors._file_destination import FileDestination, FileDestinatio
 from runtime.connectors._files import ExtraColumns, FileSource, OnBadRow, RowFileConfig, divided, sample_of
 from runtime.connectors._folder_writer import RowWriter
 from runtime.connectors._json_schema import infer_schema
-from runtime.connectors._json_values import Misfit, Record, batch_of, exact_loads
+from runtime.connectors._json_values import Misfit, Record, batch_of, record_of
 from runtime.connectors._places import FileEntry, is_compressed, reached
 from runtime.connectors._row_writers import JsonLinesWriter
 from runtime.connectors._text_values import cast_text
@@ -75,7 +75,7 @@ class JsonLinesSource(FileSource[JsonLinesConfig]):
         for line, text in block.records() if block else ():
             place = f"{part.file.path}, line {line}"
             try:
-                record = _object(text)
+                record = record_of(text)
             except Misfit as misfit:
                 if self.config.on_bad_row is OnBadRow.FAIL:
                     raise _broken(place, misfit.reason) from None
@@ -150,7 +150,7 @@ class JsonLinesSource(FileSource[JsonLinesConfig]):
         lines: list[tuple[int, bytes]] = []
         for line, text in block.records():
             try:
-                record = _object(text)
+                record = record_of(text)
             except Misfit as misfit:
                 self._reject(part, line, misfit.reason, text)
                 continue
@@ -179,17 +179,6 @@ class JsonLinesSource(FileSource[JsonLinesConfig]):
             raise _broken(place, reason)
         keep = self.config.on_bad_row is OnBadRow.QUARANTINE
         self.rejections.add(place, reason, text.decode("utf-8", "replace"), keep=keep)
-
-
-def _object(text: bytes) -> Record:
-    """The object that a line is; raises `Misfit` where it is none."""
-    try:
-        value = exact_loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Misfit(f"it is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Misfit("it is not an object")
-    return value
 
 
 def _broken(place: str, reason: str) -> Terminal:

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
 
+import orjson
+
 from tests.chaos.load import ROWS, Load
 from tests.chaos.world import DATA, World
 
@@ -96,6 +98,7 @@ JOURNALED: Final = timedelta(seconds=1)
 Span: TypeAlias = tuple[datetime, datetime]
 """Since when something may have been caused, and when it was."""
 
+TURNS: Final = ("step_started", "step_retrying", "step_completed")
 BEGINNINGS: Final = ("execution_started", "execution_taken_over")
 
 
@@ -107,17 +110,22 @@ class Happening:
     at: datetime
     kind: str
     step: str | None
-    is_lost_worker: bool
+    is_lost_worker: bool = False
+    worked: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A worker that was lost: its step, when that began, when the loss was noticed, and when the step began again."""
+    """A worker that was lost: its step, when that began, when the loss was noticed, when the step was given out again.
+
+    `running` is when another worker began with it, as is known of those that completed it.
+    """
 
     step: str
     begun: datetime
     noticed: datetime
-    again: datetime | None
+    again: datetime | None = None
+    running: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,7 @@ class History:
                     row["kind"],
                     row["step_name"],
                     "worker_lost" in row["payload"],
+                    timedelta(milliseconds=orjson.loads(row["payload"]).get("processing_time_ms", 0)),
                 )
                 for row in rows
             ]
@@ -146,13 +155,16 @@ class History:
     def lost_workers(self) -> list[Loss]:
         """Each worker that was lost."""
         begun, found = dict[tuple[UUID, str | None], datetime](), list[Loss]()
-        for index, one in enumerate(self.happenings):
+        turns = [one for one in self.happenings if one.kind in TURNS]
+        for index, one in enumerate(turns):
             place = (one.run, one.step)
             if one.kind == "step_started":
                 begun[place] = one.at - JOURNALED
             if one.kind == "step_retrying" and one.is_lost_worker:
-                later = (late.at for late in self.happenings[index + 1 :] if (late.run, late.step) == place)
-                found.append(Loss(one.step or "", begun[place], one.at, next(later, None)))
+                later = [late for late in turns[index + 1 :] if (late.run, late.step) == place][:2]
+                again = later[0].at if later else None
+                running = (late.at - late.worked for late in later if late.kind == "step_completed")
+                found.append(Loss(one.step or "", begun[place], one.at, again, next(running, None)))
         return found
 
     def begun(self) -> list[datetime]:

@@ -12,8 +12,10 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def happened(run: int, seconds: float, kind: str, step: str | None = None, *, lost: bool = False) -> Happening:
-    return Happening(UUID(int=run), at(seconds), kind, step, lost)
+def happened(
+    run: int, seconds: float, kind: str, step: str | None = None, *, lost: bool = False, worked: float = 0.0
+) -> Happening:
+    return Happening(UUID(int=run), at(seconds), kind, step, lost, timedelta(seconds=worked))
 
 
 def test_a_take_over_is_counted_from_a_kill_after_which_the_run_was_silent() -> None:
@@ -39,7 +41,12 @@ def test_a_lost_worker_is_counted_from_the_start_of_its_step() -> None:
             happened(1, 4, "step_retrying", "read", lost=True),
             happened(1, 5, "step_started", "other"),
             happened(1, 6, "step_started", "read"),
-            happened(1, 8, "step_retrying", "read"),
+            happened(1, 7, "step_retrying", "read", lost=True),
+            happened(1, 8, "step_started", "read"),
+            happened(1, 11, "step_completed", "read", worked=2),
         ]
     )
-    assert history.lost_workers() == [Loss("read", at(1) - JOURNALED, at(4), at(6))]
+    assert history.lost_workers() == [
+        Loss("read", at(1) - JOURNALED, at(4), at(6)),
+        Loss("read", at(6) - JOURNALED, at(7), at(8), at(9)),
+    ]

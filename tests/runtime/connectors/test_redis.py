@@ -317,3 +317,13 @@ def test_the_columns_of_json_are_told_by_the_first_entries(server: Redis, valkey
     found = source(valkey, {"json_field": "body"}, entry_columns=False)
     assert found.schema(ReadRequest(DATASET)).names == ["id", "at", "paid"]
     assert read(found).column("at").to_pylist() == [{"table": 3}, None]
+
+
+def test_columns_named_as_those_of_the_entry_are_told_apart(server: Redis, valkey: EmbeddedValkey) -> None:
+    server.xadd(DATASET, {"_id": "guest-7"})
+    with pytest.raises(Terminal, match="columns of its own named _id") as clash:
+        read(source(valkey))
+    assert clash.value.hint == "set entry_columns to false: what is new is read by the entry's id all the same"
+    upper = source(valkey).watermark(ReadRequest(DATASET), "_id")
+    own = source(valkey, entry_columns=False)
+    assert read(own, None, upper).to_pylist() == [{"_id": "guest-7"}]
