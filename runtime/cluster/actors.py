@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -144,13 +145,18 @@ class ExecutionSupervisor(SupervisorHost):
         await super().ready()
         collector.settle()
 
+    async def lives(self) -> None:
+        """Never answer: who asks hears when the process has died."""
+        await asyncio.Event().wait()
+
     async def progress(self, key: str, progress: Progress) -> None:
         """Hear from a worker how far a task is."""
         self._ray.progress(key, progress)
 
 
-# Spread, so that a node that dies takes as few of them with it as may be.
-SupervisorActor = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")(ExecutionSupervisor)
+# Spread, so that a node that dies takes as few of them with it as may be. The pool replaces one that died: were Ray to
+# restart it, its death would be told a second later, and a process begun that nobody wants.
+SupervisorActor = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(ExecutionSupervisor)
 
 
 class _Remote(SupervisorHandle):
@@ -165,6 +171,11 @@ class _Remote(SupervisorHandle):
             await self.actor.run.remote(claim)
         except RayActorError as error:
             raise SupervisorLost(str(error).splitlines()[0]) from error
+
+    async def lives(self) -> None:
+        """Wait until its process has died."""
+        with suppress(RayActorError):
+            await self.actor.lives.remote()
 
     @classmethod
     async def make(cls) -> SupervisorHandle:
@@ -204,7 +215,6 @@ class DispatcherProcess:
         bus = Bus(settings.redis_url)
         self._pool: Pool[SupervisorHandle] = Pool(
             _Remote.make,
-            SupervisorHandle.end,
             least=settings.supervisors_min,
             most=settings.supervisors_max,
             has_room=_has_room,

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from models.errors import DomainError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
-from runtime.cluster.pool import Pool
+from runtime.cluster.pool import Member, Pool
 from runtime.cluster.upkeep import Upkeep
 from runtime.database import Session, Transactions
 from runtime.executions.logs import prune_logs
@@ -37,7 +37,7 @@ class SupervisorLost(Exception):
     """The supervisor's process died, before or while it supervised an execution."""
 
 
-class SupervisorHandle(Protocol):
+class SupervisorHandle(Member, Protocol):
     """A supervisor in the pool."""
 
     def run(self, claim: Claim) -> Awaitable[None]:
@@ -45,9 +45,6 @@ class SupervisorHandle(Protocol):
 
         Raises `SupervisorLost` when it died, `Unavailable` when the database went away, anything when it is broken.
         """
-
-    def end(self) -> None:
-        """End its process."""
 
 
 class Workers(Protocol):
@@ -81,6 +78,7 @@ class Dispatcher:
         self._upkeep = Upkeep(settings, clock())
         self._next_pruning = clock()
         self._news = asyncio.Event()
+        pool.on_ready = self._news.set
         self._closing = False
         self._ended = asyncio.Event()
         self._others: dict[UUID, Claim] = {}

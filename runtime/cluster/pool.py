@@ -3,9 +3,20 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Member(Protocol):
+    """What a pool is made of."""
+
+    def lives(self) -> Awaitable[None]:
+        """Wait until it has died."""
+
+    def end(self) -> None:
+        """End it."""
+
+
+T = TypeVar("T", bound=Member)
 
 GROW_AFTER_SECONDS = 2.0
 SHRINK_AFTER_SECONDS = 30.0
@@ -31,16 +42,16 @@ def wanted_size(
 
 
 class Pool(Generic[T]):
-    """Members made by `make` and ended by `end`; each does one thing at a time, none before it is ready.
+    """Members made by `make`; each does one thing at a time, none before it is ready.
 
-    `has_room` says whether the machines could run more of them at work; a pool shrinks only when nobody was taken
-    for a while, so that a pause between two bursts does not empty it.
+    One that dies is replaced at once, whether it was at work or not; `on_ready` is told when one more is free.
+    `has_room` says whether the machines could run more of them at work; a pool shrinks only when nobody was taken for a
+    while, so that a pause between two bursts does not empty it.
     """
 
     def __init__(
         self,
         make: Callable[[], Awaitable[T]],
-        end: Callable[[T], None],
         *,
         least: int,
         most: int,
@@ -48,14 +59,15 @@ class Pool(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
-        self._end = end
         self._limits = (least, most)
+        self.on_ready: Callable[[], None] = lambda: None
         self._has_room = has_room
         self._clock = clock
         self._taken_at = clock()
         self._idle: list[T] = []
         self._busy: list[T] = []
         self._starting: set[asyncio.Task[None]] = set()
+        self._watching: set[asyncio.Task[None]] = set()
 
     @property
     def idle(self) -> int:
@@ -73,15 +85,31 @@ class Pool(Generic[T]):
         size = wanted_size(waiting, waited, busy, self.size, limits=self._limits, has_room=self._has_room())
         if size < self.size and now < self._taken_at + SHRINK_AFTER_SECONDS:
             return
+        self._grow(size)
+        while self.size > size and self._idle:
+            self._idle.pop(0).end()
+
+    def _grow(self, size: int) -> None:
         while self.size < size:
             task = asyncio.create_task(self._start())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
-        while self.size > size and self._idle:
-            self._end(self._idle.pop(0))
 
     async def _start(self) -> None:
-        self._idle.insert(0, await self._make())
+        member = await self._make()
+        self._idle.insert(0, member)
+        task = asyncio.create_task(self._watch(member))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+        self.on_ready()
+
+    async def _watch(self, member: T) -> None:
+        """Replace a member that dies while it is idle; of one at work its work is heard to fail."""
+        await member.lives()
+        if member in self._idle:
+            self._idle.remove(member)
+            member.end()
+            self._grow(self._limits[0])
 
     def take(self) -> T:
         """An idle member, the one used last first: its caches are warm. IndexError when none is idle."""
@@ -91,18 +119,19 @@ class Pool(Generic[T]):
         return member
 
     def give_back(self, member: T, *, broken: bool = False) -> None:
-        """Return a member; a broken one is ended and replaced at the next `resize`."""
+        """Return a member; a broken one is ended, and replaced where there are too few."""
         self._busy.remove(member)
         if broken:
-            self._end(member)
+            member.end()
+            self._grow(self._limits[0])
         else:
             self._idle.append(member)
 
     def close(self) -> None:
         """End them all."""
-        for task in self._starting:
+        for task in (*self._starting, *self._watching):
             task.cancel()
         for member in [*self._idle, *self._busy]:
-            self._end(member)
+            member.end()
         self._idle.clear()
         self._busy.clear()

@@ -33,7 +33,7 @@ class Remote(SupervisorHandle):
             lambda: world.server.now,
         )
         self.host.shelves = partial(SimulatedShelf, world)
-        owner.on_death.append(lambda: world.later(world.delay(), self.end))
+        owner.on_death.append(lambda: world.later(world.delay(), self._die))
 
     @classmethod
     async def made(cls, world: "World", owner: Process) -> SupervisorHandle:
@@ -49,8 +49,25 @@ class Remote(SupervisorHandle):
         world.note(f"{self.process.name} is given {str(claim.subject)[:8]} as generation {claim.generation}")
         await self._called(lambda: self.host.run(claim))
 
+    async def lives(self) -> None:
+        """Wait until it has died, and that is heard of."""
+        died: asyncio.Future[None] = self.world.loop.create_future()
+
+        def tell() -> None:
+            self.world.later(self.world.delay(), lambda: None if died.done() else died.set_result(None))
+
+        if self.process.is_dead:
+            tell()
+        else:
+            self.process.on_death.append(tell)
+        await died
+
     def end(self) -> None:
-        """Kill it."""
+        """Have it killed; one that is cut off does not hear of it, and goes on."""
+        if self.world.chance.random() < 0.5:
+            self.world.later(self.world.delay(), self._die)
+
+    def _die(self) -> None:
         self.world.end(self.process)
 
     async def _called(self, work: Work) -> None:

@@ -163,7 +163,7 @@ class World:
             return await Remote.made(self, process)
 
         least, most, clock = self.settings.supervisors_min, self.settings.supervisors_max, self.loop.time
-        pool: Pool[SupervisorHandle] = Pool(make, SupervisorHandle.end, least=least, most=most, clock=clock)
+        pool: Pool[SupervisorHandle] = Pool(make, least=least, most=most, clock=clock)
         self.pools[process] = pool
         database, bus = self.parts.database(self.server, process), SimulatedBus(self)
         dispatcher = self.parts.dispatcher(self.settings, database, bus, pool, OtherWork(), clock=clock)

@@ -38,6 +38,7 @@ class Hands:
         self.gate = gate
         self.breaks_at = breaks_at
         self.is_dead = False
+        self.died = asyncio.Event()
         self.is_cut_off = False
 
     async def run(self, claim: Claim) -> None:
@@ -52,6 +53,9 @@ class Hands:
             raise RuntimeError("broken")
         async with self.database.transaction(RUNTIME) as session:
             await queue.settle(session, claim)
+
+    async def lives(self) -> None:
+        await self.died.wait()
 
     def end(self) -> None:
         self.gate.set()
@@ -73,7 +77,7 @@ class Office:
             self.supervisors.append(Hands(database, self.seen, self.gate, self.breaks_at))
             return self.supervisors[-1]
 
-        pool = Pool(make, SupervisorHandle.end, least=supervisors, most=supervisors)
+        pool = Pool(make, least=supervisors, most=supervisors)
         self.dispatcher = Dispatcher(settings or Settings(), database, bus, pool, workers)
 
     async def submit(self, kind: WorkKind, count: int = 1) -> list[UUID]:

@@ -191,7 +191,7 @@ async def test_an_execution_whose_supervisor_is_killed_is_taken_over_and_finishe
     assert told.count("execution_completed") == 1
 
 
-async def test_an_execution_handed_to_supervisors_that_were_killed_while_idle_does_not_wait_for_its_lease(
+async def test_supervisors_that_were_killed_while_idle_are_replaced_before_a_lease_lapses(
     desk: Desk, gate: GatedApi, chain: JsonObject, late: Late
 ) -> None:
     gate.open()
@@ -209,11 +209,7 @@ async def test_an_execution_handed_to_supervisors_that_were_killed_while_idle_do
     done = await desk.finished(execution)
     assert (done.state, done.records_inserted) == (ExecutionState.COMPLETED, ROWS)
     assert ids(desk) == sorted([*IDS, *IDS])
-    query = """SELECT work.attempts, execution.completed_at - execution.started_at AS took
-               FROM pipeline_executions AS execution JOIN work_items AS work ON work.subject = execution.id
-               WHERE execution.id = $1"""
-    attempts, took = await row(desk, query, execution)
-    assert attempts > 1
+    (took,) = await row(desk, "SELECT completed_at - started_at FROM pipeline_executions WHERE id = $1", execution)
     assert took.total_seconds() < desk.stack.settings.lease_seconds
 
 

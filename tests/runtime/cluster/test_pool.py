@@ -1,6 +1,7 @@
 """The pool grows with lasting need, shrinks when idle, and never hands out what is not ready."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -35,13 +36,28 @@ def test_it_does_not_grow_while_the_processors_have_no_room() -> None:
     assert wanted_size(20, GROW_AFTER_SECONDS, 0, 0, limits=LIMITS, has_room=False) == 4
 
 
+class One:
+    """A member of a pool."""
+
+    def __init__(self) -> None:
+        self.died = asyncio.Event()
+        self.is_ended = False
+
+    async def lives(self) -> None:
+        await self.died.wait()
+
+    def end(self) -> None:
+        self.is_ended = True
+        self.died.set()
+
+
+async def made() -> One:
+    return One()
+
+
 async def test_it_shrinks_only_when_nobody_was_taken_for_a_while() -> None:
-    now, ended = [0.0], list[str]()
-
-    async def make() -> str:
-        return "member"
-
-    pool = Pool(make, ended.append, least=1, most=8, clock=lambda: now[0])
+    now = [0.0]
+    pool: Pool[One] = Pool(made, least=1, most=8, clock=lambda: now[0])
     pool.resize(0, 0.0)
 
     async def grown() -> bool:
@@ -56,17 +72,17 @@ async def test_it_shrinks_only_when_nobody_was_taken_for_a_while() -> None:
     now[0] = SHRINK_AFTER_SECONDS
     pool.resize(0, 0.0)
     assert pool.size == 6
-    assert len(ended) == 2
+    pool.close()
 
 
 async def test_a_member_is_handed_out_only_when_it_is_ready() -> None:
-    gate, ended = asyncio.Event(), list[str]()
+    gate = asyncio.Event()
 
-    async def make() -> str:
+    async def make() -> One:
         await gate.wait()
-        return "member"
+        return One()
 
-    pool = Pool(make, ended.append, least=1, most=2)
+    pool: Pool[One] = Pool(make, least=1, most=2)
     pool.resize(0, 0.0)
     assert (pool.size, pool.idle) == (1, 0)
     gate.set()
@@ -75,18 +91,14 @@ async def test_a_member_is_handed_out_only_when_it_is_ready() -> None:
         return pool.idle == 1
 
     await eventually(ready, because="the member is ready")
-    assert pool.take() == "member"
-    pool.give_back("member", broken=True)
-    assert (pool.size, ended) == (0, ["member"])
+    member = pool.take()
+    pool.give_back(member, broken=True)
+    assert (pool.size, pool.idle, member.is_ended) == (1, 0, True)
+    pool.close()
 
 
 async def test_the_one_used_last_is_used_again() -> None:
-    names = iter("ab")
-
-    async def make() -> str:
-        return next(names)
-
-    pool = Pool(make, lambda _: None, least=2, most=2)
+    pool: Pool[One] = Pool(made, least=2, most=2)
     pool.resize(0, 0.0)
 
     async def ready() -> bool:
@@ -95,4 +107,28 @@ async def test_the_one_used_last_is_used_again() -> None:
     await eventually(ready, because="both members are ready")
     one = pool.take()
     pool.give_back(one)
-    assert pool.take() == one
+    assert pool.take() is one
+    pool.close()
+    assert one.is_ended
+
+
+async def test_a_member_that_dies_is_replaced_at_once_also_while_it_is_idle() -> None:
+    pool: Pool[One] = Pool(made, least=2, most=2)
+    told: list[int] = []
+    pool.on_ready = lambda: told.append(pool.idle)
+
+    async def ready(count: int) -> bool:
+        return len(told) == count
+
+    pool.resize(0, 0.0)
+    await eventually(partial(ready, 2), because="both members are ready")
+    idle, busy = pool.take(), pool.take()
+    pool.give_back(idle)
+    idle.died.set()
+    await eventually(partial(ready, 3), because="another took the place of the idle one")
+    busy.died.set()
+    pool.give_back(busy, broken=True)
+    await eventually(partial(ready, 4), because="another took the place of the busy one")
+    assert (idle.is_ended, busy.is_ended, told) == (True, True, [1, 2, 1, 2])
+    assert {pool.take(), pool.take()}.isdisjoint({idle, busy})
+    pool.close()
