@@ -111,7 +111,7 @@ class Dispatcher:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            await self._release(held, leaving=True)
+            await self._release([*held, *self._dropped], leaving=True)
             self._ended.set()
 
     def close(self) -> None:
@@ -134,7 +134,10 @@ class Dispatcher:
             claims = await self._claim(session)
         await self._bus.publish(*topics)
         for claim in claims:
-            if claim.kind is WorkKind.EXECUTION:
+            if claim.kind is WorkKind.EXECUTION and not self._pool.idle:
+                # Whoever was to have it has died while it was claimed.
+                self._dropped.append(claim)
+            elif claim.kind is WorkKind.EXECUTION:
                 self._start(self._supervise(self._pool.take(), claim), claim)
             else:
                 self._others[claim.id] = claim

@@ -61,24 +61,48 @@ class Hands:
         self.gate.set()
 
 
+class FatedPool(Pool[SupervisorHandle]):
+    """A pool of which so many members die as soon as somebody counts on them."""
+
+    doomed = 0
+
+    @property
+    def idle(self) -> int:
+        found = super().idle
+        for one in self._idle[: self.doomed]:
+            assert isinstance(one, Hands)
+            one.died.set()
+            self.doomed -= 1
+        return found
+
+
 class Office:
     """A running dispatcher and what it handed out."""
 
-    def __init__(self, database: Database, bus: Bus, supervisors: int, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        supervisors: int,
+        settings: Settings | None = None,
+    ) -> None:
         self.database = database
         self.bus = bus
         self.seen: list[Claim] = []
         self.gate = asyncio.Event()
         self.breaks_at: set[UUID] = set()
         self.supervisors: list[Hands] = []
+        self.makes = asyncio.Event()
+        self.makes.set()
         workers = Hands(database, self.seen, self.gate, self.breaks_at)
 
         async def make() -> SupervisorHandle:
+            await self.makes.wait()
             self.supervisors.append(Hands(database, self.seen, self.gate, self.breaks_at))
             return self.supervisors[-1]
 
-        pool = Pool(make, least=supervisors, most=supervisors)
-        self.dispatcher = Dispatcher(settings or Settings(), database, bus, pool, workers)
+        self.pool = FatedPool(make, least=supervisors, most=supervisors)
+        self.dispatcher = Dispatcher(settings or Settings(), database, bus, self.pool, workers)
 
     async def submit(self, kind: WorkKind, count: int = 1) -> list[UUID]:
         async with self.database.transaction(ENGINEER) as session:
@@ -109,7 +133,10 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    database: Database, bus: Bus, supervisors: int = 2, settings: Settings | None = None
+    database: Database,
+    bus: Bus,
+    supervisors: int = 2,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Office]:
     made = Office(database, bus, supervisors, settings)
     running = asyncio.create_task(made.dispatcher.run())
@@ -233,6 +260,33 @@ async def test_an_execution_that_a_dead_supervisor_was_handed_is_given_to_anothe
 
         await eventually(done, within=LEASE / 2, because="a third supervisor has it long before the lease lapses")
     assert [(claim.subject, claim.generation) for claim in made.seen] == [(subject, 1), (subject, 2), (subject, 3)]
+
+
+async def test_an_execution_whose_supervisors_died_while_it_was_claimed_waits_for_the_next_ones(
+    database: Database, bus: Bus
+) -> None:
+    made = Office(database, bus, supervisors=2)
+    made.gate.set()
+    made.pool.resize(0, 0.0)
+
+    async def ready() -> bool:
+        return made.pool.idle == 2
+
+    async def done() -> bool:
+        return await made.done() == 1
+
+    await eventually(ready, because="both supervisors are made")
+    (subject,) = await made.submit(WorkKind.EXECUTION)
+    made.makes.clear()
+    made.pool.doomed = 2
+    await made.dispatcher.step()
+    assert (made.seen, made.pool.idle) == ([], 0)
+    made.makes.set()
+    running = asyncio.create_task(made.dispatcher.run())
+    await eventually(done, within=LEASE / 2, because="another supervisor has it long before the lease lapses")
+    made.dispatcher.close()
+    await running
+    assert [claim.subject for claim in made.seen] == [subject]
 
 
 async def test_a_dispatcher_that_stops_gives_back_what_it_holds(database: Database, bus: Bus) -> None:
