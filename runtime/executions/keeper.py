@@ -22,7 +22,7 @@ from runtime.pipelines.plan import Plan
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS: Final = 1.0
+SAVE_SECONDS: Final = 3.0
 LAST_SECONDS: Final = {ExecutionState.COMPLETED: 300.0, ExecutionState.FAILED: 60.0, ExecutionState.CANCELLED: 0.5}
 
 Save: TypeAlias = Callable[[TaskResult, str], Awaitable[Place]]
