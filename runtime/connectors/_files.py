@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from time import monotonic
-from typing import ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeAlias, TypeVar
 
 import pyarrow as pa
 import structlog
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from models.base import StrictModel
 from models.errors import Invalid, RunError, Terminal
@@ -301,6 +301,16 @@ def declared_type(name: str, path: str) -> pa.DataType:
         return arrow_type(name)
     except Invalid as error:
         raise ValueError(f"{path}: {error.message} ({error.hint})") from None
+
+
+def _declared(columns: dict[str, str]) -> dict[str, str]:
+    for name, kind in columns.items():
+        declared_type(kind, name)
+    return columns
+
+
+DeclaredColumns: TypeAlias = Annotated[dict[str, str], AfterValidator(_declared)]
+"""DuckDB types by the names of columns."""
 
 
 def sample_of(files: Sequence[FileEntry], count: int) -> list[FileEntry]:

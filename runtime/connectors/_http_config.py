@@ -9,7 +9,7 @@ from models.base import StrictModel
 from models.fields import Json
 from models.schemas import SchemaConfig
 from models.sources import RateLimitConfig
-from runtime.connectors._files import OnBadRow, declared_type
+from runtime.connectors._files import DeclaredColumns, OnBadRow
 
 
 class NoPagination(StrictModel):
@@ -124,18 +124,11 @@ class Endpoint(StrictModel):
     body: Json = None
     records_path: str = ""
     primary_key: tuple[str, ...] = ()
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: DeclaredColumns = Field(default_factory=dict)
     pagination: Pagination | None = None
     updated_since: str | None = None
     updated_before: str | None = None
     filter_params: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("columns")
-    @classmethod
-    def _types_are_known(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name, kind in columns.items():
-            declared_type(kind, name)
-        return columns
 
 
 class HttpConfig(StrictModel):

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from models.base import StrictModel
 from models.schemas import SchemaConfig
-from runtime.connectors._files import OnBadRow, declared_type
+from runtime.connectors._files import DeclaredColumns, OnBadRow
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _QUERY: Final = frozenset({"db", "ssl_ca_certs", "ssl_cert_reqs"})
@@ -30,14 +30,7 @@ class StreamDataset(StrictModel):
 
     key: str | None = Field(default=None, min_length=1)
     json_field: str | None = Field(default=None, min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("columns")
-    @classmethod
-    def _types_are_known(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name, kind in columns.items():
-            declared_type(kind, name)
-        return columns
+    columns: DeclaredColumns = Field(default_factory=dict)
 
 
 class RedisConfig(StrictModel):
