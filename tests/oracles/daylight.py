@@ -105,7 +105,10 @@ def fires(expression: str, utc: Minutes, wall: Minutes) -> Minutes:
     """The minutes in UTC at which an expression fires, but for the first of all."""
     times = named_times(expression)
     if any(mark in part for part in expression.split()[:2] for mark in "*/"):
-        return utc[1:][np.isin(wall[1:], times)]
+        # Both rise but for a change of the clocks; `np.isin` would sort the times of all years at each change.
+        nearest = np.minimum(np.searchsorted(times, wall[1:]), len(times) - 1)
+        shown: Minutes = utc[1:][times[nearest] == wall[1:]]
+        return shown
     # The furthest that the wall has shown: a time fires when that first reaches it.
     furthest = np.maximum.accumulate(wall)
     reached = np.unique(np.searchsorted(furthest, times))
