@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from models.errors import Cancelled
-from runtime.executions.executor import Executor, Refs, TaskResult, clear, run_program
+from runtime.executions.executor import Executor, Refs, TaskResult, WorkerLost, clear, run_program
 from runtime.executions.program import Progress, TaskRequest
 
 STOP_SECONDS = 1.0
@@ -23,30 +23,23 @@ class Crew:
         self._on_done = on_done
         self._on_progress = on_progress
         self._outputs: dict[str, Refs] = {}
-        self._requests: dict[str, TaskRequest] = {}
+        self._left: dict[str, TaskRequest] = {}
         self._running: dict[str, asyncio.Task[TaskResult]] = {}
         self._stopping: set[asyncio.Task[TaskResult] | asyncio.Task[None]] = set()
 
     def start(self, request: TaskRequest, attempt: int) -> None:
         """Begin a task on the outputs of those it reads."""
         name = request.program.task
-        self._requests[name] = request
         inputs = {source: self._outputs[source] for source in request.program.inputs}
         task = asyncio.create_task(self._run(name, request, inputs), name=name)
         self._running[name] = task
-        task.add_done_callback(lambda done: self._arrived(name, attempt, done))
+        task.add_done_callback(lambda done: self._arrived(request, attempt, done))
 
     def stop(self, name: str) -> None:
         """Make a running task stop; nothing more is heard of it."""
         task = self._running.pop(name)
         self._stopping.add(task)
         task.cancel()
-
-    def clear(self, name: str) -> None:
-        """Clear the staging of a task whose last worker was lost."""
-        task = asyncio.create_task(clear(self._executor, self._requests[name]), name=name)
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
 
     @property
     def held(self) -> set[str]:
@@ -67,9 +60,14 @@ class Crew:
         self._outputs = {name: refs for name, refs in self._outputs.items() if name in wanted}
 
     async def abandon(self) -> None:
-        """Stop whatever still runs, and give it a moment to clear its staging."""
+        """Stop whatever still runs, and give it a moment to clear its staging, and that of workers that were lost."""
         for name in list(self._running):
             self.stop(name)
+        while self._left:
+            name, request = self._left.popitem()
+            task = asyncio.create_task(clear(self._executor, request), name=name)
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
         if self._stopping:
             await asyncio.wait(self._stopping, timeout=STOP_SECONDS)
 
@@ -86,12 +84,16 @@ class Crew:
         on_progress = partial(self._on_progress, name)
         return await run_program(self._executor, request, inputs, on_progress, parallel=PARALLEL_PARTITIONS)
 
-    def _arrived(self, name: str, attempt: int, done: "asyncio.Task[TaskResult]") -> None:
+    def _arrived(self, request: TaskRequest, attempt: int, done: "asyncio.Task[TaskResult]") -> None:
+        name = request.program.task
         error = Cancelled("the task was cancelled") if done.cancelled() else done.exception()
         if self._running.get(name) is not done:
             self._stopping.discard(done)
             return
         del self._running[name]
+        if isinstance(error, WorkerLost):
+            self._left[name] = request
         if error is None:
+            self._left.pop(name, None)
             self._outputs[name] = done.result().blocks
         self._on_done(name, attempt, done.result() if error is None else error)

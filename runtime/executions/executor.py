@@ -52,7 +52,8 @@ async def run_program(
 ) -> TaskResult:
     """Run a task: at once, or divided, `parallel` parts at a time, with one commit; a broken one is cleared up after.
 
-    Not so one whose only worker was lost: its next attempt goes on with what is there, and `clear` is for the last.
+    Not so one whose only worker was lost: its next attempt goes on with what is there, and where none comes the crew
+    clears up.
     """
     is_divided = request.program.partitions > 1 and not request.context.dry_run
     try:

@@ -13,7 +13,6 @@ from typing import assert_never
 from models.events import EventKind
 from models.executions import ExecutionState, Keeping, StepState
 from models.fields import JsonObject
-from models.pipelines import RetryClass
 from runtime.connectors._contract import CURSOR_MOVED
 from runtime.executions import decide as decisions
 from runtime.executions.assignments import Taken
@@ -196,8 +195,6 @@ class Supervisor:
         state = after_failure(task, plan.retry_policy, attempt, failure, now, self._chance)
         self._settle(name, state)
         if not isinstance(state, BackingOff):
-            if failure.retry_class is RetryClass.WORKER_LOST:
-                self.crew.clear(name)
             return
         stale = upstream(plan, name) if failure.error_type == CURSOR_MOVED else []
         for source in self._lost(name) if failure.error_type == LOST_INPUT else stale:
