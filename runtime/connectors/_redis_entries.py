@@ -1,11 +1,11 @@
-"""Entries of a Redis stream by their positions: which there are, read in pages, and what was removed unread."""
+"""Entries of a Redis stream by their positions, read in pages, and how many there should be."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -81,53 +81,25 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a server tells of a stream: its first entry and the last it ever had, and how many it has.
+class End:
+    """The end of a stream at some time: the last entry it ever had, and how many it ever had, removed ones too.
 
-    `added` is how many it ever had, and `removed` the last that was taken out of it; of both a server before Redis 7
-    tells nothing.
+    `added` is None for a server before Redis 7, which does not count.
     """
 
-    first: Position = Position()
     last: Position = Position()
-    length: int = 0
     added: int | None = None
-    removed: Position = Position()
 
     @property
-    def end(self) -> str:
+    def text(self) -> str:
         """The place behind its last entry as a cursor, which keeps how many came before it."""
         return self.last.next.text + ("" if self.added is None else f"+{self.added}")
 
-    def lost(self, since: str) -> str | None:
-        """What became of entries that came after an `end` of the stream, where they are there no more; else None.
 
-        Nothing is told of those after a moment: they may have been removed before there was anybody to read them.
-        """
-        known = _WRITTEN.fullmatch(since)
-        if known is None:
-            return None
-        begin = Position.of_text(since)
-        if self.removed >= begin:
-            return f"were deleted before they were read, up to {self.removed.id}"
-        if known[3] is None or self.added is None:
-            return None
-        came = self.added - int(known[3])
-        if came < 0:
-            return "may be lost: the stream was made anew"
-        is_cut = self.length == 0 or self.first >= begin
-        return f"were trimmed before they were read: {came - self.length}" if is_cut and came > self.length else None
-
-
-def _about(told: Mapping[str, Any]) -> About:
-    first = told["first-entry"]
-    return About(
-        first=Position.of_id(first[0]) if first else Position(),
-        last=Position.of_id(told["last-generated-id"]),
-        length=told["length"],
-        added=told.get("entries-added"),
-        removed=Position.of_id(told.get("max-deleted-entry-id") or b"0-0"),
-    )
+def added_before(text: str) -> int | None:
+    """How many entries the stream had when an `End` wrote this text; None where that is not known, as of a moment."""
+    written = _WRITTEN.fullmatch(text)
+    return int(written[3]) if written is not None and written[3] is not None else None
 
 
 class StreamClient:
@@ -151,14 +123,14 @@ class StreamClient:
             about = self._redis.info("server")
         return str(about.get("valkey_version") or about.get("redis_version"))
 
-    def about(self, key: str) -> About | None:
-        """What there is to say of a stream; None where there is none. Raises `Terminal` for a key of another kind."""
+    def end(self, key: str) -> End | None:
+        """Where a stream ends now; None where there is none. Raises `Terminal` for a key of another kind."""
         try:
             with self._told():
                 found = self._redis.xinfo_stream(key)
         except _Missing:
             return None
-        return _about(found)
+        return End(Position.of_id(found["last-generated-id"]), found.get("entries-added"))
 
     def pages(self, key: str, first: Position, before: Position) -> Iterator[list[Entry]]:
         """The entries from `first` on and before `before`, in order."""

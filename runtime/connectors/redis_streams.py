@@ -1,8 +1,8 @@
 """Streams of Redis or Valkey as a source: what has come since the last run, each message once, in order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic
 
@@ -10,9 +10,18 @@ import pyarrow as pa
 
 from models.errors import DomainError, Invalid, Retryable, RunError, Terminal, Unauthenticated, Unavailable
 from models.sources import SourceType
-from runtime.connectors._contract import SOURCES, Health, ReadRequest, Source, Split, Watchable, with_primary_key
+from runtime.connectors._contract import (
+    SOURCES,
+    CursorRange,
+    Health,
+    ReadRequest,
+    Source,
+    Split,
+    Watchable,
+    with_primary_key,
+)
 from runtime.connectors._redis_config import OnTrimmed, RedisConfig
-from runtime.connectors._redis_entries import AUTHENTICATION, About, Position, StreamClient
+from runtime.connectors._redis_entries import AUTHENTICATION, End, Entry, Position, StreamClient, added_before
 from runtime.connectors._redis_rows import AT, ID, StreamRows
 from runtime.connectors._selection import after, before_all, greatest, select
 
@@ -41,7 +50,7 @@ class RedisSource(Source[RedisConfig], Watchable):
         began = monotonic()
         try:
             version = self._client.version()
-            missing = [name for name, stream in self._streams.items() if self._client.about(stream.key) is None]
+            missing = [name for name, stream in self._streams.items() if self._client.end(stream.key) is None]
         except RunError as error:
             raise _checked(error) from error
         message = f"{version} at {self.config.place}, {len(self._streams)} streams"
@@ -53,7 +62,7 @@ class RedisSource(Source[RedisConfig], Watchable):
         """The columns of each stream, declared or shown by its first entries; not of those that have none yet."""
         found: dict[str, pa.Schema] = {}
         for name, stream in self._streams.items():
-            if stream.declared is None and self._client.about(stream.key) is None:
+            if stream.declared is None and self._client.end(stream.key) is None:
                 continue
             definition = self.config.schema_config.datasets.get(name)
             keys = definition.primary_key if definition else (ID,) if self.config.entry_columns else ()
@@ -68,7 +77,7 @@ class RedisSource(Source[RedisConfig], Watchable):
         """The place behind the last entry there ever was, for `_id`; else just past the column's greatest value."""
         name = self._name(request)
         if cursor_column == ID:
-            return self._about(name).end
+            return self._end(name).text
         schema = self._schema(name)
         if cursor_column is None or cursor_column == AT or cursor_column not in schema.names:
             hint = f"go by {ID}, which tells entries of one millisecond apart; where it begins may be a moment"
@@ -80,21 +89,22 @@ class RedisSource(Source[RedisConfig], Watchable):
     def read(self, request: ReadRequest, split: Split) -> pa.RecordBatchReader:
         """Stream the entries in order."""
         name = self._name(request)
-        about, schema, stream = self._about(name), self._schema(name), self._streams[name]
-        first, before = Position(), about.last.next
+        end, schema, stream = self._end(name), self._schema(name), self._streams[name]
+        first, before, expected = Position(), end.last.next, None
         if request.cursor is not None and request.cursor.column == ID:
             before = min(Position.of_text(request.cursor.upper), before)
             if request.cursor.lower is not None:
                 first = Position.of_text(request.cursor.lower)
-                self._refuse_gap(name, about.lost(request.cursor.lower))
+            expected = _Expected.of(name, request.cursor, end) if self.config.on_trimmed is OnTrimmed.FAIL else None
             request = replace(request, cursor=None)
         pages = self._client.pages(stream.key, first, before)
-        return select((stream.batch(page, schema) for page in pages), schema, request)
+        whole = pages if expected is None else expected.counted(pages)
+        return select((stream.batch(page, schema) for page in whole), schema, request)
 
     def marks(self, subject: str, most: int) -> Mapping[str, str]:
         """The id of the last entry that a stream ever had, under its name."""
-        about = self._client.about(self._streams[self._name(ReadRequest(dataset=subject))].key)
-        return {} if about is None else {subject: about.last.id}
+        end = self._client.end(self._streams[self._name(ReadRequest(dataset=subject))].key)
+        return {} if end is None else {subject: end.last.id}
 
     def close(self) -> None:
         """Close the connection."""
@@ -111,32 +121,61 @@ class RedisSource(Source[RedisConfig], Watchable):
             raise Invalid(f"there is no stream {request.dataset!r}", hint=f"streams: {known}", path="dataset")
         return request.dataset
 
-    def _about(self, name: str) -> About:
-        """What the server says of a stream; one whose columns are declared may have no entry yet."""
+    def _end(self, name: str) -> End:
+        """Where a stream ends now; one whose columns are declared may have no entry yet."""
         stream = self._streams[name]
-        about = self._client.about(stream.key)
-        if about is None and stream.declared is None:
+        end = self._client.end(stream.key)
+        if end is None and stream.declared is None:
             hint = f"wait for its first entry, correct the key, or declare streams.{name}.columns"
             raise Terminal(f"there is no stream {stream.key!r}", hint=hint, code="no_such_stream")
-        return about or About()
-
-    def _refuse_gap(self, name: str, lost: str | None) -> None:
-        """Raise `Terminal` where entries are gone that this read was to come to, unless that is to be."""
-        if lost is not None and self.config.on_trimmed is OnTrimmed.FAIL:
-            hint = "let the stream keep more, or run more often; with on_trimmed: continue what is left is read"
-            raise Terminal(f"entries of {name} {lost}", hint=hint, code="messages_lost", path="on_trimmed")
+        return end or End()
 
     def _schema(self, name: str) -> pa.Schema:
         if name not in self._schemas:
             stream = self._streams[name]
             columns = stream.declared
             if columns is None:
-                pages = self._client.pages(stream.key, Position(), self._about(name).last.next)
+                pages = self._client.pages(stream.key, Position(), self._end(name).last.next)
                 columns = stream.inferred(
                     list(islice((one for page in pages for one in page), self.config.sample_entries))
                 )
             self._schemas[name] = stream.whole(columns)
         return self._schemas[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """How many entries a read is to come to, so that it ends with an error where some of them are gone.
+
+    The stream counts what was ever added to it, and a cursor keeps that number: so the read counts too, whatever
+    removed them, and when.
+    """
+
+    name: str
+    count: int
+
+    @classmethod
+    def of(cls, name: str, cursor: CursorRange, end: End) -> "_Expected | None":
+        """None where nobody has counted. Raises `Terminal` for a stream that has had fewer than were read of it."""
+        begin, until = added_before(cursor.lower or ""), added_before(cursor.upper)
+        if begin is not None and end.added is not None and end.added < begin:
+            raise _lost(f"entries of {name} may be lost: the stream was made anew")
+        return None if begin is None or until is None else cls(name, until - begin)
+
+    def counted(self, pages: Iterator[list[Entry]]) -> Iterator[list[Entry]]:
+        """The pages; raises `Terminal` at their end where they are too few."""
+        found = 0
+        for page in pages:
+            found += len(page)
+            yield page
+        if found < self.count:
+            gone = self.count - found
+            raise _lost(f"{gone} of {self.count} entries of {self.name} were removed before they were read")
+
+
+def _lost(message: str) -> Terminal:
+    hint = "let the stream keep more, or run more often; with on_trimmed: continue what is left is read"
+    return Terminal(message, hint=hint, code="messages_lost", path="on_trimmed")
 
 
 def _checked(error: RunError) -> DomainError:

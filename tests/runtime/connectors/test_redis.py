@@ -185,9 +185,9 @@ def made_anew(server: Redis) -> None:
 @pytest.mark.parametrize(
     ("remove", "said"),
     [
-        (trimmed, "were trimmed before they were read: 1"),
-        (emptied, "were trimmed before they were read: 2"),
-        (deleted, "were deleted before they were read"),
+        (trimmed, "1 of 2 entries of guests were removed"),
+        (emptied, "2 of 2 entries of guests were removed"),
+        (deleted, "1 of 2 entries of guests were removed"),
         (made_anew, "may be lost: the stream was made anew"),
     ],
 )
@@ -209,6 +209,23 @@ def test_what_is_gone_unread_is_told_unless_it_is_to_be_passed_over(
     passed = read(source(valkey, columns, on_trimmed="continue"), lower, upper).column("name").to_pylist()
     assert passed == [name for name in left if name not in "abc"]
     assert read(source(valkey, columns), "2020-01-01T00:00:00Z", upper).column("name").to_pylist() == left
+
+
+def test_what_is_removed_while_it_is_read_is_told(server: Redis, valkey: EmbeddedValkey) -> None:
+    server.xadd(DATASET, {"name": "a"})
+    lower = source(valkey).watermark(ReadRequest(DATASET), "_id")
+    for name in "bcde":
+        server.xadd(DATASET, {"name": name})
+    found = source(valkey, page_entries=2)
+    upper = found.watermark(ReadRequest(DATASET), "_id")
+    reader = found.read(ReadRequest(DATASET, cursor=CursorRange(lower, upper, "_id")), Split(0))
+    assert reader.read_next_batch().column("name").to_pylist() == ["b", "c"]
+    trimmed(server)
+    with pytest.raises(Terminal, match="1 of 4 entries of guests were removed"):
+        reader.read_all()
+    limited = found.read(ReadRequest(DATASET, cursor=CursorRange(lower, upper, "_id"), limit=1), Split(0))
+    assert limited.read_all().column("name").to_pylist() == ["e"]
+    found.close()
 
 
 def test_what_was_read_may_be_removed(server: Redis, valkey: EmbeddedValkey) -> None:
