@@ -1,9 +1,9 @@
 """The judge of a chaos run: it reads PostgreSQL alone, and tells what was lost, doubled, leaked or left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -94,6 +94,8 @@ async def landed(load: Load) -> list[str]:
 
 JOURNALED: Final = timedelta(seconds=1)
 """How much later than it begins a step may be written down as begun."""
+
+E = TypeVar("E")
 
 Span: TypeAlias = tuple[datetime, datetime]
 """Since when something may have been caused, and when it was."""
@@ -196,15 +198,16 @@ class History:
         return again
 
 
-def delays(causes: Sequence[datetime], effects: Sequence[Span]) -> list[float]:
-    """Seconds to the end of each effect's span from the last cause within it that no earlier effect has.
+def paired(causes: Sequence[datetime], effects: Sequence[E], span: Callable[[E], Span]) -> list[tuple[datetime, E]]:
+    """Each effect with the last cause within its span that no earlier effect has.
 
     A cause may have no effect; an effect without a cause is left out.
     """
-    left, found = sorted(causes), list[float]()
-    for since, at in sorted(effects, key=lambda effect: effect[1]):
+    left, found = sorted(causes), list[tuple[datetime, E]]()
+    for effect in sorted(effects, key=lambda one: span(one)[1]):
+        since, at = span(effect)
         cause = max((one for one in left if since <= one <= at), default=None)
         if cause is not None:
             left.remove(cause)
-            found.append((at - cause).total_seconds())
+            found.append((cause, effect))
     return found

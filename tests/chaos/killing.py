@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import psutil
 
 from tests.chaos.figures import Figure, spread
-from tests.chaos.judge import History, delays, require
+from tests.chaos.judge import History, Loss, paired, require
 from tests.chaos.load import Load, pause
 from tests.chaos.world import World, now, task_of
 from tests.kit.gated_api import process_at
@@ -91,12 +91,13 @@ async def workers(world: World, size: Size) -> list[Figure]:
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
     lost, kills = history.lost_workers(), [*anywhere, *at_commit]
-    noticed, again, running = list[float](), list[float](), list[float]()
+    told = list[tuple[datetime, Loss]]()
     for step in {loss.step for loss in lost}:
         causes, losses = [at for task, at in kills if task == step], [loss for loss in lost if loss.step == step]
-        noticed += delays(causes, [(loss.begun, loss.noticed) for loss in losses])
-        again += delays(causes, [(loss.begun, loss.again) for loss in losses if loss.again is not None])
-        running += delays(causes, [(loss.begun, loss.running) for loss in losses if loss.running is not None])
+        told += paired(causes, losses, lambda loss: (loss.begun, loss.noticed))
+    noticed = [_seconds(loss.noticed, at) for at, loss in told]
+    again = [_seconds(loss.again, at) for at, loss in told if loss.again is not None]
+    running = [_seconds(loss.running, at) for at, loss in told if loss.running is not None]
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "kills, of them between effect and commit:", f"{len(kills)}, {len(at_commit)}"),
@@ -115,10 +116,15 @@ async def supervisors(world: World, size: Size) -> list[Figure]:
         await load.run_until(lambda: len(killed) >= size.kills, size.runs, size.at_once)
     await require(load)
     history = await History.of(world, list(load.accepted.values()))
-    resumed = delays([at for _, at in killed], history.silences())
+    told = paired([at for _, at in killed], history.silences(), lambda silence: silence)
+    resumed = [_seconds(taken, at) for at, (_, taken) in told]
     return [
         Figure(fault, "runs, none lost, none doubled:", str(len(load.accepted))),
         Figure(fault, "kills:", str(len(killed))),
         Figure(fault, "resumed", spread(resumed), "<= 5 s at p95"),
         Figure(fault, "finished steps run again:", str(history.steps_run_again()), "0"),
     ]
+
+
+def _seconds(later: datetime, earlier: datetime) -> float:
+    return (later - earlier).total_seconds()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from tests.chaos.judge import JOURNALED, Happening, History, Loss, delays
+from tests.chaos.judge import JOURNALED, Happening, History, Loss, paired
 
 NOON = datetime(2026, 6, 6, 12, tzinfo=UTC)
 
@@ -31,7 +31,8 @@ def test_a_take_over_is_counted_from_a_kill_after_which_the_run_was_silent() -> 
         ]
     )
     assert history.silences() == [(at(1), at(4)), (at(0), at(5)), (at(9), at(12))]
-    assert delays([at(2), at(3), at(8), at(10)], history.silences()) == [1.0, 3.0, 2.0]
+    kills = paired([at(2), at(3), at(8), at(10)], history.silences(), lambda silence: silence)
+    assert [cause for cause, _ in kills] == [at(3), at(2), at(10)]
 
 
 def test_a_lost_worker_is_counted_from_the_start_of_its_step() -> None:
