@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     supervisors_min: int = Field(default=4, ge=1, description="Execution supervisors kept warm")
     supervisors_max: int = Field(default=16, ge=1, description="Execution supervisors at most")
     worker_slots: int | None = Field(default=None, ge=1, description="Step tasks at once; None: twice the cores")
+    fork_workers: bool = Field(
+        default=True,
+        description="Whether Ray's workers are forked from a loaded process; Python needs the same path on all nodes",
+    )
     object_store_mb: int = Field(default=512, ge=80, description="Ray's object store on a local node, in MiB")
     ray_dashboard: bool = Field(default=True, description="Whether a local Ray serves its dashboard on loopback")
     engine_memory_mb: int = Field(default=1024, ge=64, description="What one step's DuckDB may use before it spills")

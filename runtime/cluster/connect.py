@@ -2,13 +2,16 @@
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import psutil
 import ray
+from ray.runtime_env import RuntimeEnv
 
 from models.errors import Unavailable
+from runtime.cluster import launcher
 from runtime.settings import Settings
 
 NAMESPACE = "wedsync"
@@ -23,7 +26,12 @@ def connect(settings: Settings) -> None:
         _start(settings)
         return
     try:
-        ray.init(address=settings.ray_address, namespace=NAMESPACE, logging_level=logging.WARNING)
+        ray.init(
+            address=settings.ray_address,
+            namespace=NAMESPACE,
+            runtime_env=_environment(settings),
+            logging_level=logging.WARNING,
+        )
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         hint = "check RAY_ADDRESS, and RAY_AUTH_TOKEN where the cluster asks for one"
         raise Unavailable(f"no Ray cluster answers at {settings.ray_address}: {error}", hint=hint) from error
@@ -33,6 +41,7 @@ def _start(settings: Settings) -> None:
     ray.init(
         num_cpus=worker_slots(settings),
         namespace=NAMESPACE,
+        runtime_env=_environment(settings),
         object_store_memory=settings.object_store_mb * MEGABYTE,
         include_dashboard=settings.ray_dashboard,
         dashboard_host="127.0.0.1",
@@ -40,6 +49,12 @@ def _start(settings: Settings) -> None:
         log_to_driver=False,
         _temp_dir=str(_folder(settings)),
     )
+
+
+def _environment(settings: Settings) -> RuntimeEnv:
+    """What workers are started with."""
+    forks = settings.fork_workers and sys.platform == "linux"
+    return RuntimeEnv(py_executable=launcher.command()) if forks else RuntimeEnv()
 
 
 def own_servers() -> list[psutil.Process]:

@@ -9,7 +9,13 @@ from typing import Final
 
 from tests.house.tree import PACKAGES, Module, modules, place
 
-READERS_OF_THE_ENVIRONMENT: Final = ("runtime/settings.py", "runtime/cluster/__init__.py", "runtime/embedded/")
+READERS_OF_THE_ENVIRONMENT: Final = (
+    "runtime/settings.py",
+    "runtime/cluster/__init__.py",
+    "runtime/cluster/forkserver.py",
+    "runtime/cluster/launcher.py",
+    "runtime/embedded/",
+)
 """Settings are read once; the others hand the environment on to processes, and Ray's token is an affair of Ray's."""
 
 WHERE_LIBRARIES_HAND_DOCUMENTS: Final = {
