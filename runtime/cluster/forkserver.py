@@ -52,6 +52,15 @@ class Asked(StrictModel):
     environment: dict[str, str]
     folder: Path
 
+    def work(self) -> None:
+        """Be that worker, until its work is done."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        sys.argv = list(self.words[next(at for at, word in enumerate(self.words) if not word.startswith("-")) :])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
 
 def main(listener: socket.socket, node: int) -> None:
     """Fork a worker for each that asks, until the node, a process's descriptor, ends; a worker returns at its end."""
@@ -67,12 +76,15 @@ def main(listener: socket.socket, node: int) -> None:
             return
         link, _ = listener.accept()
         with link:
-            asked = _answered(link) if reason is None else None
-        if asked is not None:
-            listener.close()
-            os.close(node)
-            _work(asked)
-            return
+            asked, streams = (None, ()) if reason else _heard(link)
+            if asked is not None and os.fork() == 0:
+                listener.close()
+                os.close(node)
+                _stand_alone(link, streams)
+                asked.work()
+                return
+        for stream in streams:
+            os.close(stream)
 
 
 def unfit() -> str | None:
@@ -115,39 +127,29 @@ def _drawn() -> bytes:
     return drawn
 
 
-def _answered(link: socket.socket) -> Asked | None:
-    """Fork the worker that is asked for, unless the other side is gone or a stranger; in the worker, what was asked."""
+def _heard(link: socket.socket) -> tuple[Asked | None, Sequence[int]]:
+    """What the other side asks for and its standard streams; nothing of a stranger, or of one that is gone."""
     link.settimeout(TALK_SECONDS)
     _, user, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if user != os.getuid():
-        return None
+        return None, ()
     streams: Sequence[int] = ()
     try:
         link.sendall(READY)
         _, streams, _, _ = socket.recv_fds(link, 1, STREAMS)
-        asked = Asked.model_validate_json(b"".join(iter(lambda: link.recv(READ_BYTES), b"")))
-        if os.fork():
-            return None
-        os.setsid()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        link.sendall(FORKED)
-        return asked
+        return Asked.model_validate_json(b"".join(iter(lambda: link.recv(READ_BYTES), b""))), streams
     except (OSError, ValidationError):
-        return None
-    finally:
-        for stream in streams:
-            os.close(stream)
+        return None, streams
 
 
-def _work(asked: Asked) -> None:
-    """Be the worker: a process group of its own, which Ray kills with it, and what it would have been started with."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.chdir(asked.folder)
-    os.environ.clear()
-    os.environ.update(asked.environment)
-    sys.argv = list(asked.words[next(at for at, word in enumerate(asked.words) if not word.startswith("-")) :])
-    runpy.run_path(sys.argv[0], run_name="__main__")
+def _stand_alone(link: socket.socket, streams: Sequence[int]) -> None:
+    """Take up the streams of a worker that is to be, in a process group of its own, which Ray kills with it."""
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    link.sendall(FORKED)
+    link.close()
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def _begun(place: str) -> bool:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place)
     listener.listen(BACKLOG)
-    kept = (listener.fileno(), os.pidfd_open(os.getppid()), lock)
+    node = int(os.environ.get("RAY_RAYLET_PID", os.getppid()))
+    kept = (listener.fileno(), os.pidfd_open(node), lock)
     if os.fork() == 0:
         os.setsid()
         listener.close()

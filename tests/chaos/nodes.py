@@ -97,6 +97,8 @@ class Cluster:
     def end(self) -> None:
         """End all of it."""
         _killed([*self.processes(), *self.nodes])
+        for one in self.started:
+            one.wait(STOP_SECONDS)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

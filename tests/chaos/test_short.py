@@ -7,9 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.chaos import destination, killing, scheduling, servers, stopping
+from tests.chaos import cluster, destination, killing, scheduling, servers, stopping
+from tests.chaos.conftest import LEASE_SECONDS
 from tests.chaos.killing import Scenario, Size
-from tests.chaos.world import World
+from tests.chaos.world import World, world
 
 SHORT: Final = (
     (killing.workers, Size(runs=6, at_once=3, pauses=(0.5, 2.0), kills=3)),
@@ -27,3 +28,9 @@ SHORT: Final = (
 async def test_nothing_is_lost_and_nothing_is_doubled(shaken: World, scenario: Scenario, size: Size) -> None:
     for figure in await scenario(shaken, size):
         print(figure)
+
+
+async def test_what_ran_on_a_node_that_dies_goes_on_elsewhere() -> None:
+    async with world(LEASE_SECONDS, nodes=3) as made:
+        for figure in await cluster.node(made, Size(runs=8, at_once=4, pauses=(1.0, 2.0), kills=1)):
+            print(figure)
