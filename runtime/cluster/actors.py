@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -167,10 +167,8 @@ class _Remote(SupervisorHandle):
 
     async def run(self, claim: Claim) -> None:
         """Supervise one execution."""
-        try:
+        with _losing():
             await self.actor.run.remote(claim)
-        except RayActorError as error:
-            raise SupervisorLost(str(error).splitlines()[0]) from error
 
     async def lives(self) -> None:
         """Wait until its process has died."""
@@ -179,14 +177,23 @@ class _Remote(SupervisorHandle):
 
     @classmethod
     async def make(cls) -> SupervisorHandle:
-        """A new supervisor, ready."""
+        """A new supervisor, ready; raises `SupervisorLost` when it has died before, with its node perhaps."""
         remote = cls()
-        await remote.actor.ready.remote()
+        with _losing():
+            await remote.actor.ready.remote()
         return remote
 
     def end(self) -> None:
         """Kill the actor."""
         ray.kill(self.actor, no_restart=True)
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except RayActorError as error:
+        raise SupervisorLost(str(error).splitlines()[0]) from error
 
 
 def _has_room() -> bool:

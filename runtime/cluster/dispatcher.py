@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from models.errors import DomainError, Unavailable
 from runtime.access.principal import Principal
 from runtime.bus import WORK, Bus, outcome_topic
-from runtime.cluster.pool import Member, Pool
+from runtime.cluster.pool import Lost, Member, Pool
 from runtime.cluster.upkeep import Upkeep
 from runtime.database import Session, Transactions
 from runtime.executions.logs import prune_logs
@@ -33,7 +33,7 @@ PRUNED_LOGS = 1_000
 OTHER_SLOTS = 4
 
 
-class SupervisorLost(Exception):
+class SupervisorLost(Lost):
     """The supervisor's process died, before or while it supervised an execution."""
 
 

@@ -1,9 +1,16 @@
 """The warm pool of supervisors: how many there should be, and which of them are idle."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
+
+log = logging.getLogger(__name__)
+
+
+class Lost(Exception):
+    """A member has died."""
 
 
 class Member(Protocol):
@@ -44,7 +51,8 @@ def wanted_size(
 class Pool(Generic[T]):
     """Members made by `make`; each does one thing at a time, none before it is ready.
 
-    One that dies is replaced at once, whether it was at work or not; `on_ready` is told when one more is free.
+    One that dies is replaced at once, whether it was at work or not; one that `make` could not make, because it was
+    `Lost`, with the next `resize`. `on_ready` is told when one more is free.
     `has_room` says whether the machines could run more of them at work; a pool shrinks only when nobody was taken for a
     while, so that a pause between two bursts does not empty it.
     """
@@ -96,7 +104,11 @@ class Pool(Generic[T]):
             task.add_done_callback(self._starting.discard)
 
     async def _start(self) -> None:
-        member = await self._make()
+        try:
+            member = await self._make()
+        except Lost as error:
+            log.warning("a member of the pool died before it was ready: %s", error)
+            return
         self._idle.insert(0, member)
         task = asyncio.create_task(self._watch(member))
         self._watching.add(task)

@@ -71,16 +71,16 @@ async def node(world: World, size: Size) -> list[Figure]:
     lost = 0
 
     async def fullest() -> psutil.Process | None:
-        """The node besides the head where most supervisors supervise now, and a step runs."""
+        """The node besides the head where most supervisors supervise now, or where a step runs at least."""
         busy = {one: await asyncio.to_thread(_busy, one) for one in world.cluster.nodes[1:]}
         found = max(busy, key=lambda one: busy[one])
-        return found if min(busy[found]) else None
+        return found if any(busy[found]) else None
 
     async def kill_now_and_then() -> None:
         nonlocal lost
         while len(kills) < size.kills:
             await pause(random.uniform(*size.pauses))
-            victim = await eventually(fullest, within=AGAIN_SECONDS, because="a node supervises")
+            victim = await eventually(fullest, within=AGAIN_SECONDS, because="a node works")
             supervisors, _ = await asyncio.to_thread(_busy, victim)
             lost += supervisors
             kills.append(now())

@@ -1,11 +1,12 @@
 """The pool grows with lasting need, shrinks when idle, and never hands out what is not ready."""
 
 import asyncio
+import gc
 from functools import partial
 
 import pytest
 
-from runtime.cluster.pool import GROW_AFTER_SECONDS, SHRINK_AFTER_SECONDS, Pool, wanted_size
+from runtime.cluster.pool import GROW_AFTER_SECONDS, SHRINK_AFTER_SECONDS, Lost, Pool, wanted_size
 from tests.kit.eventually import eventually
 
 LIMITS = (4, 16)
@@ -94,6 +95,29 @@ async def test_a_member_is_handed_out_only_when_it_is_ready() -> None:
     member = pool.take()
     pool.give_back(member, broken=True)
     assert (pool.size, pool.idle, member.is_ended) == (1, 0, True)
+    pool.close()
+
+
+async def test_one_that_dies_before_it_is_ready_is_made_anew_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries = [0]
+
+    async def make() -> One:
+        tries[0] += 1
+        if tries[0] == 1:
+            raise Lost("its node has died")
+        return One()
+
+    pool: Pool[One] = Pool(make, least=1, most=1)
+
+    async def ready() -> bool:
+        pool.resize(0, 0.0)
+        return pool.idle == 1
+
+    await eventually(ready, because="the second one is ready")
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a member of the pool died before it was ready: its node has died"
+    ]
     pool.close()
 
 
