@@ -76,8 +76,14 @@ async def keep(session: Session) -> Kept:
 
 _STATE: Final = text("SELECT state, finished_at FROM backfills WHERE id = :id FOR UPDATE")
 _MOVE: Final = text("UPDATE backfills SET state = :state WHERE id = :id")
+# An item may be queued while its execution runs: its claim was undone by a crash, or it is to be taken over.
 _HOLD: Final = text("""
-    UPDATE work_items SET state = 'held' WHERE backfill_id = :id AND state = 'queued' AND attempts = 0
+WITH waiting AS MATERIALIZED (
+    SELECT id FROM pipeline_executions WHERE backfill_id = :id AND state = 'queued' ORDER BY id FOR UPDATE
+)
+UPDATE work_items SET state = 'held'
+FROM waiting
+WHERE work_items.subject = waiting.id AND work_items.state = 'queued'
 """)
 
 

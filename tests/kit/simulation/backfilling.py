@@ -128,9 +128,12 @@ async def move(transaction: Transaction, given: Parameters) -> list[Row]:
 
 
 async def hold_back(transaction: Transaction, given: Parameters) -> list[Row]:
-    """The last statement of `control.pause`."""
-    for key in [key for key, _ in _items(transaction, given["id"])]:
-        await transaction.update("work_items", key, _is_untouched, {"state": "held"})
+    """The last statement of `control.pause`: executions are locked before their items."""
+    executions = [row for _, row in transaction.rows("pipeline_executions") if row["backfill_id"] == given["id"]]
+    for execution in sorted((row["id"] for row in executions if _is_queued(row)), key=str):
+        if _is_queued(await transaction.lock("pipeline_executions", execution)):
+            for item in [key for key, one in transaction.rows("work_items") if one["subject"] == execution]:
+                await transaction.update("work_items", item, _is_queued, {"state": "held"})
     return []
 
 
@@ -162,5 +165,5 @@ def _is_waiting(row: Row) -> bool:
     return row["state"] in WAITING
 
 
-def _is_untouched(row: Row) -> bool:
-    return bool(row["state"] == "queued" and row["attempts"] == 0)
+def _is_queued(row: Row) -> bool:
+    return bool(row["state"] == "queued")

@@ -34,7 +34,10 @@ class SimulatedExecutor:
         world = self.world
         worker = world.process("worker")
         world.note(f"{self.owner.name} has {worker.name} do {request.program.task} ({request.phase.value})")
-        world.ran.append(Begun(request.context.execution_id, request.program.task, request.context.generation))
+        execution, generation = request.context.execution_id, request.context.generation
+        # A generation that was superseded may find what it needs removed, as the execution has ended, and make it anew.
+        if world.server.tables["pipeline_executions"][execution]["generation"] == generation:
+            world.ran.append(Begun(execution, request.program.task, generation))
         answer: asyncio.Future[Ran] = world.loop.create_future()
         worker.on_death.append(lambda: world.later(world.delay(), lambda: self.lost(answer)))
         self.owner.on_death.append(lambda: world.later(world.delay(), lambda: world.end(worker)))

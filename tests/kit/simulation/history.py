@@ -89,7 +89,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A task that was started: of which execution, by which generation."""
+    """A task that was started: of which execution, by which generation, whose it was then."""
 
     execution: UUID
     task: str

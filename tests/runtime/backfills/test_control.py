@@ -85,14 +85,34 @@ async def test_a_paused_one_lets_nothing_go_and_goes_on_when_it_is_resumed(yard:
     assert (await yard.backfill(found.id)).state is BackfillState.COMPLETED
 
 
-async def test_what_a_dead_supervisor_had_is_taken_over_although_the_backfill_is_paused(yard: Yard) -> None:
+_BEGIN = text("UPDATE pipeline_executions SET state = 'running', generation = 1 WHERE id = :id")
+_UNDO = text("UPDATE work_items SET state = 'queued', attempts = 0, generation = 0, holder = NULL WHERE subject = :id")
+
+
+@pytest.mark.parametrize("claim_is_undone", [False, True])
+async def test_what_has_begun_is_taken_over_although_the_backfill_is_paused(yard: Yard, claim_is_undone: bool) -> None:
     found = await yard.request("2026-01-01", "2026-01-11")
     (running,) = await yard.claim()
     async with yard.database.statements(RUNTIME) as session:
-        await queue.release(session, running, "yard")
+        await session.execute(_BEGIN, {"id": running.subject})
+        # Claims are not waited for to be on disk: PostgreSQL may come back from a crash without one.
+        if claim_is_undone:
+            await session.execute(_UNDO, {"id": running.subject})
+        else:
+            await queue.release(session, running, "yard")
     async with yard.database.statements(ENGINEER) as session:
         await control.pause(session, found.id)
     assert [claim.subject for claim in await yard.claim()] == [running.subject]
+
+
+async def test_what_was_claimed_and_has_not_begun_waits_while_the_backfill_is_paused(yard: Yard) -> None:
+    found = await yard.request("2026-01-01", "2026-01-11")
+    (claimed,) = await yard.claim()
+    async with yard.database.statements(RUNTIME) as session:
+        await queue.release(session, claimed, "yard")
+    async with yard.database.statements(ENGINEER) as session:
+        await control.pause(session, found.id)
+    assert await yard.claim() == []
 
 
 async def test_a_paused_pipeline_lets_nothing_of_its_backfills_go(yard: Yard) -> None:
