@@ -31,7 +31,8 @@ from tests.kit.simulation.statements import counterparts
 from tests.kit.simulation.store import Answering, Server, SimulatedDatabase, Weather
 
 LEASE_SECONDS: Final = 4.0
-AFTERWARDS_SECONDS: Final = 4.0
+AFTERWARDS_SECONDS: Final = 6.0
+"""Longer than it takes to find out that one is superseded, and to clear what one has staged."""
 LOOKS_SECONDS: Final = 0.5
 HORIZON_SECONDS: Final = 400.0
 NOWHERE: Final = Path("/dev/null/artifacts")
