@@ -115,9 +115,9 @@ async def test_one_that_dies_before_it_is_ready_is_made_anew_and_told_of_once(ca
 
     await eventually(ready, because="the second one is ready")
     gc.collect()
-    assert [record.getMessage() for record in caplog.records] == [
-        "a member of the pool died before it was ready: its node has died"
-    ]
+    said = [record.getMessage() for record in caplog.records]
+    assert "a member of the pool died before it was ready: its node has died" in said
+    assert not any("never retrieved" in message for message in said)
     pool.close()
 
 
