@@ -41,9 +41,9 @@ def main(words: Sequence[str]) -> None:
 
 
 def place_of(raylet: str) -> str:
-    """The server's socket, beside that of the node it belongs to; its path is as long, for that is limited."""
+    """The server's socket, beside that of the node it belongs to, never that one; as long where Ray has named it."""
     folder, name = os.path.split(raylet)
-    return os.path.join(folder, name.replace("raylet", "forker"))
+    return os.path.join(folder, f"forker{name.removeprefix('raylet')}")
 
 
 def _forked(place: str, words: Sequence[str]) -> bool:

@@ -21,6 +21,8 @@ from runtime.embedded.processes import import_path
 from runtime.embedded.stack import RUNTIME, Stack
 from tests.kit.eventually import eventually
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+
 WORKER: Final = """
 import json, os, random, sys
 was_loaded = "runtime.cluster.tasks" in sys.modules
@@ -191,6 +193,14 @@ def test_what_keeps_a_process_from_being_copied_is_told(before: str, reason: str
     environment = {**os.environ, **import_path(), **launcher.SINGLE}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == reason
+
+
+@pytest.mark.parametrize(
+    ("raylet", "place"),
+    [("/s/raylet", "/s/forker"), ("/s/raylet.1", "/s/forker.1"), ("/raylet/own", "/raylet/forkerown")],
+)
+def test_each_node_has_a_server_of_its_own_whose_socket_is_not_the_nodes(raylet: str, place: str) -> None:
+    assert launcher.place_of(raylet) == place
 
 
 def test_what_belongs_to_no_node_is_started_as_it_is() -> None:
