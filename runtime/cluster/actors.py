@@ -164,6 +164,8 @@ class _Remote(SupervisorHandle):
 
     def __init__(self) -> None:
         self.actor: Any = SupervisorActor.options(name=f"supervisor:{uuid4().hex}").remote()
+        # Asked before all else: the title of its process, and Ray's dashboard, tell what it was asked last.
+        self._life: Any = _life_of(self.actor)
 
     async def run(self, claim: Claim) -> None:
         """Supervise one execution."""
@@ -173,7 +175,7 @@ class _Remote(SupervisorHandle):
     async def lives(self) -> None:
         """Wait until its process has died."""
         with suppress(RayActorError):
-            await self.actor.lives.remote()
+            await self._life
 
     @classmethod
     async def make(cls) -> SupervisorHandle:
@@ -186,6 +188,10 @@ class _Remote(SupervisorHandle):
     def end(self) -> None:
         """Kill the actor."""
         ray.kill(self.actor, no_restart=True)
+
+
+def _life_of(actor: Any) -> Any:
+    return actor.lives.remote()
 
 
 @contextmanager
